@@ -18,6 +18,8 @@ from benchmarks._ours import NAME, iterations, ours
 TASKS = ("solve", "solve and gradient")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 """Elapsed time; or the processor time of all threads, which other work on a busy machine hardly touches."""
+BLOCK = 0.02
+"""Seconds that a measurement lasts at least."""
 Enter = Callable[[Problem], Entry]
 
 
@@ -29,7 +31,7 @@ def contenders() -> tuple[dict[str, Enter], dict[str, str]]:
         (("POT sinkhorn", "POT log_sinkhorn"), "benchmarks._peer_pot", "ENTRIES"),
         (("GeomLoss",), "benchmarks._peer_geomloss", "ENTRIES"),
         (("OTT-JAX",), "benchmarks._peer_ott", "ENTRIES"),
-        (("torch loop",), "benchmarks._peer_torch", "ENTRIES"),
+        (("torch loop", "floor"), "benchmarks._peer_torch", "ENTRIES"),
     ):
         try:
             taking_part |= dict(zip(names, getattr(importlib.import_module(module), maker), strict=True))
@@ -54,8 +56,9 @@ def tune(problem: Problem, enter: dict[str, Enter]) -> tuple[list[Entry], dict[s
 def time_entries(entries: list[Entry], *, rounds: int, seed: int, clock: str) -> Iterator[dict[str, Any]]:
     """Seconds of every entry at every task in every round, in an order that is drawn anew each round.
 
-    Interleaving lets a drift of the machine's speed fall on all alike; a run of each first fills caches. `clock` is one
-    of `CLOCKS`.
+    Interleaving lets a drift of the machine's speed fall on all alike. One measurement is a block of runs that lasts
+    `BLOCK` or more, as in `timeit`: after a single run in a fraction of a millisecond, what had been measured would be
+    how much of the cache the contender before had left. `clock` is one of `CLOCKS`.
     """
     order = [(entry, task) for entry in entries for task in TASKS]
     shuffled = random.Random(seed)
@@ -68,15 +71,18 @@ def time_entries(entries: list[Entry], *, rounds: int, seed: int, clock: str) ->
 
 
 def _seconds(entry: Entry, task: str, clock: str) -> float:
+    """Mean seconds of a block of runs."""
     run = entry.solve if task == "solve" else entry.gradient
+    run()
     collecting = gc.isenabled()
     gc.disable()
-    start = CLOCKS[clock]()
-    run()
-    elapsed = CLOCKS[clock]() - start
+    runs, start = 0, CLOCKS[clock]()
+    while (elapsed := CLOCKS[clock]() - start) < BLOCK or runs == 0:
+        run()
+        runs += 1
     if collecting:
         gc.enable()
-    return elapsed
+    return elapsed / runs
 
 
 def summarise(samples: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""No library at all: what one would write in PyTorch after reading the textbook."""
+"""No library at all: what one would write in PyTorch after reading the textbook, and what nobody can do without."""
 
 from __future__ import annotations
 
@@ -40,4 +40,28 @@ def torch_loop(problem: Problem) -> Entry:
     )
 
 
-ENTRIES = (torch_loop,)
+def floor(problem: Problem) -> Entry:
+    """No solver: what every solver has to do, once. What is above it is what an engine can be faster at.
+
+    For the plan an exponential of each entry; for the gradient also the matrix products of the cost and of its gradient
+    with respect to both token sets.
+    """
+    x, y = problem.x, problem.y
+
+    def kernel(cost: Tensor) -> Tensor:
+        return torch.exp(cost * (-1 / problem.epsilon))
+
+    def products() -> tuple[Tensor, Tensor]:
+        pull = kernel(x @ y.mT)
+        return finished((pull @ y, pull.mT @ x))
+
+    return Entry(
+        name="floor",
+        setting="exponentials, matrix products",
+        error=float("nan"),
+        solve=lambda: finished(kernel(problem.cost)),
+        gradient=products,
+    )
+
+
+ENTRIES = (torch_loop, floor)

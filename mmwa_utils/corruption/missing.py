@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from mmwa_utils.corruption._random import generator
-from mmwa_utils.types import DatasetSpec, Sample
+from mmwa_utils.types import DatasetSpec, Sample, Split
 
 Representation = Literal["masked", "zeros", "ones", "empty_text"]
 """What stands for a lost modality: nothing (its tokens are masked), or a constant that the model still reads."""
 
 
 def choose_missing(
-    samples: Sequence[Sample], spec: DatasetSpec, *, rate: float, seed: int, modality: str | None = None
+    samples: Iterable[Sample], spec: DatasetSpec, *, rate: float, seed: int, modality: str | None = None
 ) -> dict[str, str]:
     """Choose who loses what: a map from sample id to the modality lost.
 
@@ -28,7 +29,7 @@ def choose_missing(
     take part.
 
     Args:
-        samples: the split; raw data are not looked at, only which modalities are there.
+        samples: the split; raw data are not looked at or kept, only which modalities are there.
         spec: the dataset's spec.
         rate: share of the groups, in [0, 1].
         seed: of the choice.
@@ -42,13 +43,18 @@ def choose_missing(
         raise ValueError(f"rate is {rate}; it must be in [0, 1]")
     if modality is not None:
         spec.modality(modality)
-    groups: dict[str, list[Sample]] = {}
+    members: dict[str, list[str]] = {}
+    losable_of: dict[str, set[str]] = {}
     for sample in samples:
-        groups.setdefault(sample.group or sample.id, []).append(sample)
+        group = sample.group or sample.id
+        members.setdefault(group, []).append(sample.id)
+        losable_of.setdefault(group, set(spec.modality_names)).intersection_update(
+            name for name in sample.modalities if _can_lose(sample, name)
+        )
 
     candidates: dict[str, str] = {}
-    for group, members in groups.items():
-        losable = [name for name in spec.modality_names if all(_can_lose(member, name) for member in members)]
+    for group in members:
+        losable = [name for name in spec.modality_names if name in losable_of[group]]
         if modality is not None:
             losable = [name for name in losable if name == modality]
         if losable:
@@ -56,7 +62,7 @@ def choose_missing(
     # One rank a group, compared with the rate: nested by construction, and independent of the samples' order.
     ranked = sorted(candidates, key=lambda group: (generator(seed, group, "rank").random(), group))
     chosen = ranked[: round(rate * len(candidates))]
-    return {member.id: candidates[group] for group in chosen for member in groups[group]}
+    return {identifier: candidates[group] for group in chosen for identifier in members[group]}
 
 
 def lose(sample: Sample, modality: str, spec: DatasetSpec, *, representation: Representation = "masked") -> Sample:
@@ -84,6 +90,47 @@ def lose(sample: Sample, modality: str, spec: DatasetSpec, *, representation: Re
         raise ValueError(f"representation is {representation!r}; it must be masked, zeros, ones or empty_text")
     constant = _constant(sample.modalities[modality], kind, representation)
     return replace(sample, modalities={**sample.modalities, modality: constant})
+
+
+class LossySplit:
+    """A split of which a share of the samples has lost a modality, the same samples each time it is read.
+
+    For training with missing modalities; who loses what is chosen at the first sample that is read, which takes one
+    pass over the split.
+
+    Args:
+        split: the whole split.
+        rate: share of the samples (MM-IMDb: of the films) that lose one modality, drawn among those they can lose.
+        seed: of the choice.
+    """
+
+    def __init__(self, split: Split, *, rate: float, seed: int) -> None:
+        self.whole, self.rate, self.seed = split, rate, seed
+        self.name, self.spec, self.standin, self.fingerprint = split.name, split.spec, split.standin, split.fingerprint
+
+    @cached_property
+    def lost(self) -> dict[str, str]:
+        """Sample id -> the modality that it lost."""
+        return choose_missing(self.whole, self.spec, rate=self.rate, seed=self.seed)
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.whole[index]
+        lost = self.lost.get(sample.id)
+        return sample if lost is None else lose(sample, lost, self.spec)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+    def labels(self) -> np.ndarray:
+        """Return all labels without decoding a sample."""
+        return self.whole.labels()
+
+    def ids(self) -> list[str]:
+        """Return all ids without decoding a sample."""
+        return self.whole.ids()
 
 
 def _constant(value: Any, kind: str, representation: str) -> Any:

@@ -60,7 +60,9 @@ class ModelConfig(BaseModel):
     image_size: int = Field(gt=0)
     """Side, in pixels, of the image whose patches have one learned position each."""
     patch_size: int = Field(gt=0)
-    """Side of a patch in pixels."""
+    """Side of early fusion's patches in pixels."""
+    encoder_patch_size: int = Field(gt=0)
+    """Side of the patches of late fusion's image encoder."""
     max_patches: int = Field(gt=0)
     """Patches kept of an image at most, evenly spread over it."""
     dropout: float = Field(ge=0, lt=1)
@@ -87,8 +89,9 @@ class ModelConfig(BaseModel):
                 f"cls_token_id {self.cls_token_id} and pad_token_id {self.pad_token_id} must be below "
                 f"vocab_size {self.vocab_size}: take all three from the same tokenizer"
             )
-        if self.image_size % self.patch_size:
-            raise ValueError(f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}")
+        for name in ("patch_size", "encoder_patch_size"):
+            if self.image_size % getattr(self, name):
+                raise ValueError(f"image_size {self.image_size} must be a multiple of {name} {getattr(self, name)}")
         if len(self.resnet_widths) != len(self.resnet_depths):
             raise ValueError("resnet_widths and resnet_depths must have one entry each per stage")
         return self
@@ -98,7 +101,7 @@ class ModelConfig(BaseModel):
         """The profile's numbers, some of them replaced.
 
         Args:
-            profile: `paper` is ViLT-B/32, BERT-base, ViT-B/16's width and depth, and ResNet-34.
+            profile: `paper` is ViLT-B/32, BERT-base, ViT-B/16 and ResNet-34.
             overrides: any field by its name.
 
         Raises:
@@ -124,6 +127,7 @@ _PROFILES: dict[str, dict[str, Any]] = {
         "lstm_dim": 16,
         "image_size": 32,
         "patch_size": 8,
+        "encoder_patch_size": 8,
         "max_patches": 36,
         "dropout": 0.0,
         "initializer_range": 0.1,
@@ -137,6 +141,7 @@ _PROFILES: dict[str, dict[str, Any]] = {
         "lstm_dim": 64,
         "image_size": 32,
         "patch_size": 8,
+        "encoder_patch_size": 8,
         "max_patches": 36,
         "dropout": 0.1,
         "initializer_range": 0.1,
@@ -150,6 +155,7 @@ _PROFILES: dict[str, dict[str, Any]] = {
         "lstm_dim": 256,
         "image_size": 384,
         "patch_size": 32,
+        "encoder_patch_size": 16,
         "max_patches": 200,
         "dropout": 0.1,
         "initializer_range": 0.02,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,19 @@ class ModalityEncoder(nn.Module, ABC):
         """Tokens of samples that all have the modality."""
 
 
+def _transformer(config: ModelConfig) -> dict[str, Any]:
+    """What BERT and ViT have in common, in transformers' words."""
+    return {
+        "hidden_size": config.encoder.dim,
+        "num_hidden_layers": config.encoder.layers,
+        "num_attention_heads": config.encoder.heads,
+        "intermediate_size": config.encoder.intermediate,
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.dropout,
+        "initializer_range": config.initializer_range,
+    }
+
+
 class TextEncoder(ModalityEncoder):
     """BERT: last hidden states of a text, at most as many tokens as it has positions."""
 
@@ -48,13 +62,7 @@ class TextEncoder(ModalityEncoder):
         if pretrained is None:
             self.bert = BertModel(
                 BertConfig(
-                    hidden_size=config.encoder.dim,
-                    num_hidden_layers=config.encoder.layers,
-                    num_attention_heads=config.encoder.heads,
-                    intermediate_size=config.encoder.intermediate,
-                    hidden_dropout_prob=config.dropout,
-                    attention_probs_dropout_prob=config.dropout,
-                    initializer_range=config.initializer_range,
+                    **_transformer(config),
                     vocab_size=config.vocab_size,
                     pad_token_id=config.pad_token_id,
                 ),
@@ -81,15 +89,9 @@ class PatchEncoder(ModalityEncoder):
         if pretrained is None:
             self.vit = ViTModel(
                 ViTConfig(
-                    hidden_size=config.encoder.dim,
-                    num_hidden_layers=config.encoder.layers,
-                    num_attention_heads=config.encoder.heads,
-                    intermediate_size=config.encoder.intermediate,
-                    hidden_dropout_prob=config.dropout,
-                    attention_probs_dropout_prob=config.dropout,
-                    initializer_range=config.initializer_range,
+                    **_transformer(config),
                     image_size=config.image_size,
-                    patch_size=config.patch_size,
+                    patch_size=config.encoder_patch_size,
                 ),
                 add_pooling_layer=False,
             )

@@ -12,9 +12,11 @@ from numba import njit
 from ._entries import FAST, OPTIONS
 
 SETTLE = 4
-"""Sweeps after a change of the relaxation during which the error is not yet that of the new rate."""
+"""Sweeps after a change of the relaxation during which the error is not yet that of the new rate, at the least."""
 WINDOW = 2
-"""Sweeps over which the rate is measured then."""
+"""Sweeps over which the rate is measured then, at the least."""
+TRUST = 0.25
+"""The largest first relaxation: the rate of the first sweeps is often slower than the final one."""
 WORTHWHILE = 6
 """Plain sweeps that must still be ahead for over-relaxation to start: it costs a settling and a last plain sweep."""
 
@@ -57,8 +59,8 @@ def _next_omega(omega, trust, rate, log_left):  # type: ignore[no-untyped-def]
     Lehmann et al. 2022 for Sinkhorn) as long as theta is below its best value 2 / (1 + sqrt(1 - rho)); at the best
     value and above, lambda = omega. So a rate above omega tells rho, and rho the best omega.
 
-    Far from the solution the rate is not yet the final one, so omega starts at no more than 1/2; each window in which
-    the error falls halves the distance of that bound to 1. If the error rises, both fall back by half.
+    Far from the solution the rate is not yet the final one, so omega starts at no more than `TRUST`; each window in
+    which the error falls halves the distance of that bound to 1. If the error rises, both fall back by half.
     `log_left`, the logarithm of the factor by which the error has yet to fall, lets plain sweeps that are nearly done
     go on.
     """
@@ -87,8 +89,8 @@ def _relax(b, w, v, omega):  # type: ignore[no-untyped-def]
 @njit(**OPTIONS)
 def scale(K, a, b, u, v, w, tol, max_iter):  # type: ignore[no-untyped-def]
     """Iterate on one kernel until the L1 marginal error of (u, v) is at most `tol`; (iterations, error)."""
-    omega, trust, err, finishing = 0.0, 0.5, np.inf, False
-    changed, mark = 2 - SETTLE, np.inf
+    omega, trust, err, finishing = 0.0, TRUST, np.inf, False
+    changed, mark, settle, window = 2 - SETTLE, np.inf, SETTLE, WINDOW
     for k in range(1, max_iter + 1):
         # The last sweep is plain: its rows are exact, so the plan's mass is 1 and the dual value <a, f> + <b, g>.
         finishing = finishing or k == max_iter
@@ -99,14 +101,18 @@ def scale(K, a, b, u, v, w, tol, max_iter):  # type: ignore[no-untyped-def]
         if k == max_iter or (err <= tol and step == 0.0):
             break
         finishing = err <= tol
-        if k == changed + SETTLE:
+        if k == changed + settle:
             mark = err
-        elif k == changed + SETTLE + WINDOW:
-            rate = (err / mark) ** (1.0 / WINDOW)
+        elif k == changed + settle + window:
+            rate = (err / mark) ** (1.0 / window)
             new, trust = _next_omega(omega, trust, rate, np.log(tol / err))
+            # An error relaxed by omega remembers 1 / (1 - omega) sweeps, and above the best omega it swings as it
+            # falls: judged sooner, a swing looks like divergence.
+            memory = int(1 / (1 - new))
+            settle, window = SETTLE + memory, WINDOW + memory
             if abs(new - omega) > 0.02:
                 omega, changed = new, k
             else:
-                changed, mark = k - SETTLE, err
+                changed, mark = k - settle, err
         _relax(b, w, v, 0.0 if finishing else omega)
     return k, err

@@ -9,7 +9,8 @@ from mmwa_utils.training.config import (
     RunConfig,
 )
 from mmwa_utils.training.data import RunData, open_data
-from mmwa_utils.training.metrics import bootstrap, compute_metrics, trivial_logits
+from mmwa_utils.training.metrics import compute_metrics, trivial_logits
+from mmwa_utils.training.resampling import bootstrap
 from mmwa_utils.training.run import load_model, train
 from mmwa_utils.training.store import Predictions, Run, RunStore
 from mmwa_utils.training.trainer import TrainingError

@@ -23,7 +23,8 @@ from tqdm import tqdm
 from mmwa_utils import datasets, project
 from mmwa_utils.training.config import PAPER_ALPHAS, PAPER_BETAS, AlignmentConfig, RunConfig
 from mmwa_utils.training.data import RunData, open_data
-from mmwa_utils.training.metrics import METRICS, compute_metrics, trivial_logits
+from mmwa_utils.training.metrics import compute_metrics, trivial_logits
+from mmwa_utils.training.resampling import draw_counts, resample
 from mmwa_utils.training.run import train
 from mmwa_utils.training.store import Predictions, Run, RunStore, run_key
 from mmwa_utils.types import Task
@@ -219,7 +220,7 @@ def paired_differences(
     *,
     metrics: Sequence[str],
     cluster: Callable[[str], str] = str,
-    draws: int = 200,
+    draws: int = 1000,
     level: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -260,10 +261,11 @@ def paired_differences(
     for (fusion, alignment), found in pairs.items():
         if len(found) < 2:
             raise ValueError(f"runs: {fusion} fusion, {alignment} has {len(found)} seed; an interval needs two or more")
-        samples = _resamples(found[0][0].ids, cluster, draws, np.random.default_rng(seed))
+        clusters = np.array([cluster(str(identifier)) for identifier in found[0][0].ids])
+        drawn = draw_counts(len(clusters), draws, seed=seed, clusters=clusters)
         for metric in metrics:
-            values = np.array([_differences(METRICS[task][metric], found, picked) for picked in samples])
-            here = _differences(METRICS[task][metric], found, np.arange(len(found[0][0].ids)))
+            values = _differences(task, metric, found, drawn)
+            here = _differences(task, metric, found, np.ones((1, len(clusters)), int))[0]
             low, high = _joint_interval(values, here, level, np.random.default_rng([seed, 1]))
             decision = verdict(low, high, higher_is_better=metric not in LOWER_IS_BETTER)
             arm = (runs[0].config.dataset, fusion, alignment)
@@ -286,25 +288,16 @@ def _task(run: Run) -> Task:
     return datasets.spec(run.config.dataset, **_spec_options(run.config)).task
 
 
-def _resamples(
-    ids: np.ndarray, cluster: Callable[[str], str], draws: int, rng: np.random.Generator
-) -> list[Int[np.ndarray, " picked"]]:
-    """Return the positions of each draw's samples: whole clusters, with replacement."""
-    _, owner = np.unique([cluster(str(identifier)) for identifier in ids], return_inverse=True)
-    order = np.argsort(owner, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(owner))[:-1])
-    return [np.concatenate([members[c] for c in rng.integers(len(members), size=len(members))]) for _ in range(draws)]
-
-
 def _differences(
-    metric: Callable[..., float], pairs: Sequence[tuple[Predictions, Predictions]], picked: Int[np.ndarray, " picked"]
-) -> Float[np.ndarray, " seeds"]:
-    return np.array(
-        [
-            metric(aligned.truth[picked], aligned.logits[picked]) - metric(base.truth[picked], base.logits[picked])
-            for base, aligned in pairs
-        ]
-    )
+    task: Task, metric: str, pairs: Sequence[tuple[Predictions, Predictions]], counts: Int[np.ndarray, "draws samples"]
+) -> Float[np.ndarray, "draws seeds"]:
+    """Return aligned - baseline of each resample and seed."""
+    values = [
+        resample(task, metric, aligned.truth, aligned.logits, counts)
+        - resample(task, metric, base.truth, base.logits, counts)
+        for base, aligned in pairs
+    ]
+    return np.stack(values, axis=1)
 
 
 def _joint_interval(
@@ -316,7 +309,7 @@ def _joint_interval(
     defined = means[np.isfinite(means)]
     if 2 * len(defined) < len(means):
         return float("nan"), float("nan")
-    # A seed's share costs nothing to draw: many for each draw of samples, so that a few hundred of those suffice.
+    # A seed's share costs nothing to draw: many for each draw of samples.
     spread = defined[:, None] + error * rng.standard_t(len(here) - 1, size=(len(defined), 100))
     low, high = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from mmwa_utils import datasets, project
+from mmwa_utils.corruption import LossySplit
 from mmwa_utils.datasets.collate import Collator
 from mmwa_utils.datasets.processing import PRETRAINED, Processor, load_processor
 from mmwa_utils.training.config import RunConfig
@@ -50,7 +51,9 @@ def open_data(config: RunConfig) -> RunData:
         DatasetError: the folder holds no known layout, or no processor; names the file and the remedy.
     """
     root = Path(config.data_root) if config.data_root else standin_folder(config)
-    splits = datasets.load(config.dataset, root, **config.options)
+    splits = dict(datasets.load(config.dataset, root, **config.options))
+    if config.missing_rate:
+        splits["train"] = LossySplit(splits["train"], rate=config.missing_rate, seed=config.seed)
     kinds = {modality.kind for modality in splits["train"].spec.modalities}
     processor = load_processor(_processor_source(config, root)) if kinds & {"text", "image"} else None
     return RunData(root, splits, Collator(splits["train"].spec, processor), processor)

@@ -1,4 +1,4 @@
-"""Metrics by task, from scikit-learn and SciPy, and seeded bootstrap intervals.
+"""Metrics by task, from scikit-learn and SciPy.
 
 Every function takes (truth, scores) in this order: a weighted F1 is not symmetric in its arguments.
 """
@@ -6,7 +6,6 @@ Every function takes (truth, scores) in this order: a weighted F1 is not symmetr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int, Num
@@ -131,46 +130,6 @@ def compute_metrics(spec: DatasetSpec, truth: Truth, logits: Logits) -> dict[str
     if spec.metric not in available:
         raise ValueError(f"{spec.name}: metric {spec.metric!r} is none of {', '.join(available)} ({spec.task})")
     return {name: metric(truth, logits) for name, metric in available.items()}
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its percentile bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def bootstrap(
-    metric: Metric, truth: Truth, logits: Logits, *, draws: int = 1000, level: float = 0.95, seed: int = 0
-) -> Interval:
-    """Return a metric with a seeded percentile bootstrap interval over samples.
-
-    A draw for which the metric is undefined (one class only) is left out; with fewer than half the draws
-    defined the interval is NaN.
-
-    Args:
-        metric: a function of (truth, logits).
-        truth: the true labels.
-        logits: the model's outputs.
-        draws: number of resamples with replacement.
-        level: coverage of the interval.
-        seed: of the resampling alone.
-
-    >>> truth = np.arange(50.0)
-    >>> bootstrap(mae, truth, truth[:, None] + 1.0, draws=20)
-    Interval(value=1.0, low=1.0, high=1.0)
-    """
-    generator = np.random.default_rng(seed)
-    rows = (generator.integers(len(truth), size=len(truth)) for _ in range(draws))
-    values = np.array([metric(truth[picked], logits[picked]) for picked in rows])
-    defined = values[np.isfinite(values)]
-    tail = (1 - level) / 2
-    if 2 * len(defined) < draws:
-        return Interval(metric(truth, logits), float("nan"), float("nan"))
-    low, high = np.quantile(defined, [tail, 1 - tail])
-    return Interval(metric(truth, logits), float(low), float(high))
 
 
 def trivial_logits(spec: DatasetSpec, train_truth: Truth, size: int) -> Float[np.ndarray, "size outputs"]:

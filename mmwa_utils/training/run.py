@@ -19,10 +19,12 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArgumen
 
 from mmwa_utils import project
 from mmwa_utils.alignment import Alignment, PaperSetting, alignment_parameters, build_alignment, from_paper
+from mmwa_utils.corruption import LossySplit
 from mmwa_utils.fusion import FusionModel, ModelConfig, build_model
 from mmwa_utils.training.config import ConfigError, RunConfig
 from mmwa_utils.training.data import RunData, open_data
-from mmwa_utils.training.metrics import METRICS, bootstrap
+from mmwa_utils.training.metrics import METRICS
+from mmwa_utils.training.resampling import bootstrap
 from mmwa_utils.training.store import Run, RunStore, run_key, write_json
 from mmwa_utils.training.trainer import (
     AlignedModel,
@@ -36,10 +38,6 @@ from mmwa_utils.training.trainer import (
 
 MAIN = "RANK"
 """Environment variable of torchrun's: the process of rank 0 writes, the others only compute."""
-
-
-DRAWS = {"smoke": 50, "tutorial": 200, "paper": 1000}
-"""Resamples behind the stored interval of a metric; the field's 1000 take longer than training a small model."""
 
 
 def train(config: RunConfig, *, store: RunStore | None = None, progress: bool | None = None) -> Run:
@@ -77,6 +75,8 @@ def _train(config: RunConfig, data: RunData, store: RunStore, key: str, *, main:
     set_seed(config.seed)
     setting = from_paper(alpha=config.alignment.alpha, beta=config.alignment.beta, swapped=config.alignment.swapped)
     fusion = make_model(config, data)
+    if isinstance(data.splits["train"], LossySplit):
+        _ = data.splits["train"].lost  # chosen here once, and not by each loader worker for itself
     model = AlignedModel(fusion, make_alignment(config, setting, dim=fusion.dim), setting.weight)
     trainer = AlignmentTrainer(
         model,
@@ -226,8 +226,8 @@ def _write(
     )
     intervals = {
         split: {
-            name: vars(bootstrap(metric, arrays["truth"], arrays["logits"], draws=DRAWS[config.profile]))
-            for name, metric in METRICS[data.spec.task].items()
+            name: vars(bootstrap(data.spec.task, name, arrays["truth"], arrays["logits"]))
+            for name in METRICS[data.spec.task]
         }
         for split, arrays in predictions.items()
     }

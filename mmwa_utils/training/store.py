@@ -29,7 +29,9 @@ RESULT_ROOMS = (
     "alignment",
     "fusion",
     "datasets",
-    *(f"training/{name}.py" for name in ("config", "data", "metrics", "run", "store", "trainer")),
+    "corruption/_random.py",
+    "corruption/missing.py",
+    *(f"training/{name}.py" for name in ("config", "data", "metrics", "resampling", "run", "store", "trainer")),
 )
 """The rooms of the package, and the files of this one, that a run's result depends on."""
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from mmwa_utils.training.metrics import METRICS, auprc, auroc, bootstrap, compute_metrics, mae, trivial_logits
+from mmwa_utils.training.metrics import METRICS, auprc, auroc, compute_metrics, trivial_logits
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Task
 
 TEXT = (ModalitySpec("text", "text"),)
@@ -95,24 +95,6 @@ def test_an_unknown_metric_is_named() -> None:
     wrong = DatasetSpec("demo", TEXT, "binary", 1, ("yes",), "mae")
     with pytest.raises(ValueError, match="'mae' is none of auroc, auprc, accuracy"):
         compute_metrics(wrong, np.array([0, 1]), column(0, 1))
-
-
-def test_the_bootstrap_is_seeded_and_its_width_shrinks_as_one_over_root_n() -> None:
-    rng = np.random.default_rng(0)
-    error = np.abs(rng.standard_normal(1600))
-    widths = []
-    for size in (100, 1600):
-        truth = np.zeros(size)
-        one = bootstrap(mae, truth, error[:size, None], seed=1)
-        assert one == bootstrap(mae, truth, error[:size, None], seed=1)
-        assert one.low < one.value < one.high
-        widths.append(one.high - one.low)
-    assert 2.5 < widths[0] / widths[1] < 6, "a factor of sqrt(16) = 4, up to sampling error"
-
-
-def test_a_bootstrap_of_one_class_has_no_interval() -> None:
-    interval = bootstrap(auroc, np.ones(10, dtype=int), column(*range(10)), draws=50)
-    assert math.isnan(interval.low)
 
 
 @pytest.mark.parametrize("task", METRICS)
