@@ -1,0 +1,127 @@
+"""The runs of a chapter: settings fixed or selected, then fusion x alignment x seed; how later chapters find them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmwa_utils.parameters import Profile
+from mmwa_utils.training.comparison import BASELINE, grid, select, setting_grid, vary
+from mmwa_utils.training.config import (
+    PAPER_ALPHAS,
+    PAPER_BETAS,
+    PAPER_LEARNING_RATES,
+    AlignmentConfig,
+    ConfigError,
+    DatasetName,
+    RunConfig,
+)
+
+CHAPTERS: Mapping[DatasetName, str] = {
+    "digits": "05_wasserstein_modality_alignment",
+    "hateful_memes": "06_hateful_memes",
+    "mm_imdb": "07_mm_imdb",
+    "ur_funny": "08_ur_funny",
+    "cmu_mosei": "09_cmu_mosei",
+    "medfuse": "10_medfuse",
+}
+"""The chapter that trains a dataset's runs; it saves their configurations under the name "runs"."""
+
+SEEDS: Mapping[Profile, tuple[int, ...]] = {"smoke": (0, 1), "tutorial": (0, 1, 2), "paper": (0, 1, 2, 3, 4)}
+RIVALS = ("mean_distance", "mmd", "coral", "contrastive", "modality_dropout", "qformer")
+"""Alternatives to the Wasserstein alignment that chapter 5 trains beside it."""
+
+_ALPHA, _BETA = 0.1, 0.4
+"""Values of the paper's grids, written down before any run existed and never tuned."""
+
+_DIGITS = {"options": {"views": 2}, "fusion": "late", "batch_size": 64, "lr": 3e-3, "precision": "fp32"}
+_DIGITS_EPOCHS = {"smoke": 1, "tutorial": 4, "paper": 30}
+
+
+def digits_base(profile: Profile, **changes: Any) -> RunConfig:
+    """Return chapter 5's run on the digits: two views, late fusion, aligned with weight 1.
+
+    >>> digits_base("smoke").alignment.beta
+    1.0
+    """
+    numbers = {**_DIGITS, "epochs": _DIGITS_EPOCHS[profile], "alignment": {"name": "wasserstein", "alpha": _ALPHA}}
+    return RunConfig.for_profile(profile, dataset="digits", **{**numbers, **changes})
+
+
+def settle(
+    base: RunConfig,
+    fusion: str,
+    *,
+    lr: float | None = None,
+    alpha: float | None = None,
+    beta: float | None = None,
+    pretrained: str | Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> RunConfig:
+    """Return `base` with a fusion and its learning rate, alpha and beta; the test split is not looked at.
+
+    In the paper profile what is None is selected over the paper's grids by the validation metric: the learning rate
+    on the *baseline*, so that it favours the baseline if anything, then alpha and beta. In the other profiles it is
+    fixed: the profile's rate, alpha 0.1, beta 0.4.
+
+    Args:
+        base: the dataset's run, as `RunConfig.for_profile` gives it.
+        fusion: "early" or "late".
+        lr: learning rate.
+        alpha: the paper's alpha.
+        beta: the paper's beta.
+        pretrained: as in `RunConfig`.
+        seed: of the runs that are tried.
+    """
+    searched = base.profile == "paper"
+    rates = [lr] if lr is not None else PAPER_LEARNING_RATES if searched else [base.lr]
+    alphas = [alpha] if alpha is not None else PAPER_ALPHAS if searched else [_ALPHA]
+    betas = [beta] if beta is not None else PAPER_BETAS if searched else [_BETA]
+    plain = vary(base, fusion=fusion, pretrained=pretrained, seed=seed)
+    plain = _best([vary(plain, lr=rate) for rate in rates])
+    aligned = vary(plain, alignment=AlignmentConfig(name="wasserstein").model_dump())
+    return _best(setting_grid(aligned, alphas=alphas, betas=betas))
+
+
+def _best(candidates: Sequence[RunConfig]) -> RunConfig:
+    """Return the best on the validation split; of one there is nothing to select, so it is not trained."""
+    return candidates[0] if len(candidates) == 1 else select(candidates).config
+
+
+def record(configs: Sequence[RunConfig]) -> dict[str, Any]:
+    """Return what a chapter saves of its runs, as `chapter_configs` reads it."""
+    return {"configs": [config.model_dump(mode="json") for config in configs]}
+
+
+def chapter_configs(
+    dataset: DatasetName, profile: Profile, *, saved: Mapping[str, Any] | None = None
+) -> tuple[RunConfig, ...]:
+    """Return the runs of a dataset's chapter: those that it saved, else those that it trains when nothing is changed.
+
+    Args:
+        dataset: the dataset.
+        profile: the profile in force; runs of another profile that were saved are not used.
+        saved: what the chapter saved under "runs", None if it was not run.
+
+    Raises:
+        ConfigError: nothing was saved in the paper profile, whose settings the chapter selects.
+
+    >>> [(c.fusion, c.alignment.name) for c in chapter_configs("hateful_memes", "smoke") if c.seed == 0]
+    [('early', 'none'), ('early', 'wasserstein'), ('late', 'none'), ('late', 'wasserstein')]
+    """
+    if saved is not None:
+        configs = tuple(RunConfig.model_validate(config) for config in saved["configs"])
+        if all(config.profile == profile for config in configs):
+            return configs
+    if dataset == "digits":
+        return grid(digits_base(profile), seeds=SEEDS[profile], fusions=["late"],
+                    alignments=[BASELINE, "wasserstein", *RIVALS])  # fmt: skip
+    if profile == "paper":
+        chapter = CHAPTERS[dataset]
+        raise ConfigError(
+            f"{dataset}: its settings in the paper profile are selected by {chapter}, which was not run; "
+            f"run it first: mmwa run notebooks/{chapter}.ipynb -p profile paper -p data_root FOLDER"
+        )
+    base, seeds = RunConfig.for_profile(profile, dataset=dataset), SEEDS[profile]
+    settled = (settle(base, fusion, seed=seeds[0]) for fusion in ("early", "late"))
+    return tuple(config for chosen in settled for config in grid(chosen, seeds=seeds, fusions=[chosen.fusion]))
