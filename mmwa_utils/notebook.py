@@ -98,18 +98,26 @@ class Chapter:
         torn.replace(path)
         return path
 
+    def find(self, chapter: str, name: str) -> Any:
+        """Read a result that another chapter saved; None if it was not run."""
+        for folder in (_results_folder(chapter), project.build_folder() / "results" / chapter):
+            if (folder / f"{name}.csv").is_file():
+                return pd.read_csv(folder / f"{name}.csv")
+            if (folder / f"{name}.json").is_file():
+                return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        return None
+
     def load(self, chapter: str, name: str) -> Any:
         """Read a result that another chapter saved.
 
         Raises:
             FileNotFoundError: that chapter was not run; says how to run it.
         """
-        for folder in (_results_folder(chapter), project.build_folder() / "results" / chapter):
-            if (folder / f"{name}.csv").is_file():
-                return pd.read_csv(folder / f"{name}.csv")
-            if (folder / f"{name}.json").is_file():
-                return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        raise FileNotFoundError(f"no result {name!r} of {chapter}; run it first: mmwa run notebooks/{chapter}.ipynb")
+        found = self.find(chapter, name)
+        if found is None:
+            remedy = f"run it first: mmwa run notebooks/{chapter}.ipynb"
+            raise FileNotFoundError(f"no result {name!r} of {chapter}; {remedy}")
+        return found
 
     def footer(self) -> None:
         """Render the provenance of the page: parameters, versions, commit, device, data, wall time."""

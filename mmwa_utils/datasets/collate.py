@@ -108,8 +108,8 @@ def _images(values: Sequence[Any], processor: Processor) -> ModalityBatch:
     resized = [None if value is None else processor.resized(value) for value in values]
     sizes = [(processor.size_divisor,) * 2, *(array.shape[:2] for array in resized if array is not None)]
     height, width = max(size[0] for size in sizes), max(size[1] for size in sizes)
-    padded = _zeros(len(resized), 3, height, width)
-    mask = torch.zeros(len(resized), height, width, dtype=torch.bool)
+    padded = _zeros(len(resized), 3, height, width, dtype=torch.float32)
+    mask = _zeros(len(resized), height, width, dtype=torch.bool)
     for row, array in enumerate(resized):
         if array is not None:
             processor.scale_into(array, padded[row, :, : array.shape[0], : array.shape[1]].numpy())
@@ -117,12 +117,12 @@ def _images(values: Sequence[Any], processor: Processor) -> ModalityBatch:
     return ModalityBatch(padded, mask)
 
 
-def _zeros(*shape: int) -> Float[Tensor, "batch 3 height width"]:
-    """A float32 batch of zeros; in a worker in shared memory from the start, which saves copying it there."""
+def _zeros(*shape: int, dtype: torch.dtype) -> Tensor:
+    """A batch of zeros; in a worker in shared memory from the start, which saves copying it there."""
     if get_worker_info() is None:
-        return torch.zeros(shape)
-    storage = torch.UntypedStorage._new_shared(4 * math.prod(shape))
-    return torch.empty(0).set_(storage).view(shape)  # new shared memory is zero already
+        return torch.zeros(shape, dtype=dtype)
+    storage = torch.UntypedStorage._new_shared(dtype.itemsize * math.prod(shape))
+    return torch.empty(0, dtype=dtype).set_(storage).view(shape)  # new shared memory is zero already
 
 
 def label_tensor(labels: Sequence[Any], task: Task) -> Tensor:
