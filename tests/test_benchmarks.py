@@ -10,6 +10,7 @@ from benchmarks._clouds import Case, Shape
 from mmwa_utils.ot import reference
 
 PEERS = ("POT sinkhorn", "POT log_sinkhorn", "GeomLoss", "OTT-JAX", "torch loop")
+NO_SOLVER = "floor"
 CASE = Case(Shape(batch=3, n=6, m=9, dim=8), epsilon=0.1)
 
 
@@ -49,12 +50,12 @@ def test_search_gives_up_on_what_never_converges():
 def test_every_contender_solves_the_same_problem_as_accurately(problem):
     """All gradients agree, so nobody is timed on another problem or convention."""
     taking_part, absent = _measure.contenders()
-    assert set(taking_part) | set(absent) == {"mmwa_utils", *PEERS}
+    assert set(taking_part) | set(absent) == {"mmwa_utils", *PEERS, NO_SOLVER}
     assert all("NOT MEASURED" in reason for reason in absent.values())
     entries, unable = _measure.tune(problem, taking_part)
     assert not unable
     (expected,) = (entry.gradient()[0] for entry in entries if entry.name == "mmwa_utils")
-    for entry in entries:
+    for entry in (entry for entry in entries if entry.name != NO_SOLVER):
         assert entry.error <= TARGET
         gradient = entry.gradient()[0]
         # Plans within 1e-5 of the marginals differ by a small multiple of that, relative to gradients of size 0.1.

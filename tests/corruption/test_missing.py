@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmwa_utils.corruption import choose_missing, lose
+from mmwa_utils import datasets
+from mmwa_utils.corruption import LossySplit, choose_missing, lose
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample
 
 SPEC = DatasetSpec(
@@ -102,3 +103,14 @@ def test_bad_arguments_are_named() -> None:
         choose_missing(samples(2), SPEC, rate=0.5, seed=0, modality="smell")
     with pytest.raises(ValueError, match="representation is 'twos'"):
         lose(samples(1)[0], "text", SPEC, representation="twos")  # type: ignore[arg-type]
+
+
+def test_a_lossy_split_loses_exactly_its_share_and_always_the_same() -> None:
+    digits = datasets.open_split("digits", None, "val", views=2)
+    split = LossySplit(digits, rate=0.5, seed=3)
+    first, again = [s.absent for s in split], [split[i].absent for i in range(len(split))]
+    assert first == again
+    assert sum(bool(lost) for lost in first) == round(0.5 * len(digits))
+    assert (split.labels() == digits.labels()).all()
+    assert split.ids() == digits.ids()
+    assert [s.absent for s in LossySplit(digits, rate=0.5, seed=4)] != first

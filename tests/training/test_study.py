@@ -1,0 +1,62 @@
+"""The study: which runs a chapter trains, and that later chapters find the very same ones."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mmwa_utils.training import study
+from mmwa_utils.training.comparison import vary
+from mmwa_utils.training.config import PAPER_ALPHAS, PAPER_BETAS, PAPER_LEARNING_RATES, ConfigError, RunConfig
+
+
+@pytest.mark.parametrize("dataset", study.CHAPTERS)
+def test_a_baseline_and_an_aligned_run_for_each_fusion_and_seed(dataset) -> None:
+    configs = study.chapter_configs(dataset, "tutorial")
+    for config in configs:
+        twin = vary(config, alignment={"name": "none"})
+        assert twin in configs, "each aligned run has its baseline: same seed, same everything else"
+    assert {config.seed for config in configs} == set(study.SEEDS["tutorial"])
+
+
+def test_what_a_chapter_saved_is_what_is_found_later() -> None:
+    base = RunConfig.for_profile("smoke", dataset="ur_funny", samples=120)
+    configs = (study.settle(base, "late", beta=2.0), study.settle(base, "early"))
+    saved = json.loads(json.dumps(study.record(configs)))
+    assert study.chapter_configs("ur_funny", "smoke", saved=saved) == configs
+    assert study.chapter_configs("ur_funny", "tutorial", saved=saved) == study.chapter_configs("ur_funny", "tutorial")
+
+
+def test_unselected_settings_are_fixed_and_cost_no_run(monkeypatch) -> None:
+    monkeypatch.setattr(study, "select", lambda candidates: pytest.fail("nothing is to be selected"))
+    chosen = study.settle(RunConfig.for_profile("tutorial", dataset="mm_imdb"), "late")
+    assert (chosen.lr, chosen.alignment.alpha, chosen.alignment.beta) == (2e-3, 0.1, 0.4)
+    assert study.settle(RunConfig.for_profile("tutorial", dataset="mm_imdb"), "late", lr=1e-4).lr == 1e-4
+
+
+def test_the_paper_profile_searches_the_grids_rate_first_on_the_baseline(monkeypatch) -> None:
+    tried = []
+
+    class Selected:
+        def __init__(self, config: RunConfig) -> None:
+            self.config = config
+
+    def select(candidates):
+        tried.append(candidates)
+        return Selected(candidates[-1])
+
+    monkeypatch.setattr(study, "select", select)
+    study.settle(RunConfig.for_profile("paper", dataset="hateful_memes"), "early")
+    rates, settings = tried
+    assert [c.lr for c in rates] == list(PAPER_LEARNING_RATES)
+    assert {c.alignment.name for c in rates} == {"none"}
+    assert {(c.alignment.alpha, c.alignment.beta) for c in settings} == {
+        (a, b) for a in PAPER_ALPHAS for b in PAPER_BETAS
+    }
+    assert {c.lr for c in settings} == {PAPER_LEARNING_RATES[-1]}
+
+
+def test_the_paper_profile_does_not_guess_settings_that_were_never_selected() -> None:
+    with pytest.raises(ConfigError, match="06_hateful_memes, which was not run"):
+        study.chapter_configs("hateful_memes", "paper")
