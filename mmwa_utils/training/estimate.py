@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mmwa_utils import datasets
 from mmwa_utils.fusion import ModelConfig
 from mmwa_utils.fusion.config import TransformerSize
+from mmwa_utils.fusion.encoders import DEFAULT_ENCODERS
 from mmwa_utils.training.config import RunConfig
 
 SUSTAINED = 40e12
@@ -31,12 +33,13 @@ def estimate_epoch(
     two products of attention), and a training step three times its forward pass. Memory is 16 bytes a parameter
     (weight, gradient, Adam's two moments, in float32) and, in half precision, 34 + 5 n heads / d bytes a token, layer
     and unit of width for the activations (Korthikanti et al. 2023, "Reducing activation recomputation in large
-    transformer models"). Loading data, evaluation and the alignment itself are left out.
+    transformer models"). Loading data, evaluation, the alignment itself and encoders that are no transformers (linear,
+    LSTM, ResNet) are left out.
 
     Args:
         config: the run; its profile gives the transformers' sizes.
         samples: training samples.
-        tokens: tokens of each modality. In late fusion each has an encoder of its own before the fusion transformer.
+        tokens: tokens of each modality. In late fusion a text and an image have transformers of their own first.
         sustained: floating-point operations a second.
 
     >>> config = RunConfig.for_profile("paper", dataset="hateful_memes")
@@ -49,7 +52,11 @@ def estimate_epoch(
     if config.fusion == "early":
         passes = [(sizes.early, together)]
     else:
-        passes = [*((sizes.encoder, length) for length in tokens.values()), (sizes.late, together)]
+        spec = datasets.spec(config.dataset, **(dict(config.options) if config.dataset == "digits" else {}))
+        kinds = {name: spec.modality(name).kind for name in tokens}
+        own = {name: config.encoders.get(name, DEFAULT_ENCODERS[kind]) for name, kind in kinds.items()}
+        encoded = [(sizes.encoder, length) for name, length in tokens.items() if own[name] in ("bert", "vit")]
+        passes = [*encoded, (sizes.late, together)]
     flops = 3 * samples * sum(_flops(size, length) for size, length in passes)
     batch = config.device_batch_size or config.batch_size
     memory = sum(16 * _parameters(size) + batch * _activations(size, length) for size, length in passes)

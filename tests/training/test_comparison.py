@@ -188,3 +188,13 @@ def test_estimates_grow_as_the_formula_says() -> None:
     assert twice.flops == pytest.approx(2 * one.flops)
     assert twice.memory_gib == one.memory_gib
     assert 2 * one.flops < longer.flops < 4 * one.flops
+
+
+def test_an_estimate_counts_the_encoders_that_are_transformers() -> None:
+    def flops(dataset: Any, tokens: dict[str, int]) -> float:
+        config = RunConfig.for_profile("paper", dataset=dataset, fusion="late")
+        return estimate_epoch(config, samples=100, tokens=tokens).flops
+
+    streams = flops("cmu_mosei", {"vision": 50, "audio": 50, "text": 50})
+    assert flops("hateful_memes", {"text": 75, "image": 75}) > 5 * streams, "twelve layers for each and not none"
+    assert flops("medfuse", {"ehr": 75, "xray": 75}) == streams, "an LSTM and a ResNet are left out, as is a projection"
