@@ -1,0 +1,188 @@
+"""Tables of a grid's scores: tidy, curves, means in the paper's form, paired differences, the average gain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from mmwa_utils.robustness.grids import CLEAN, Point
+from mmwa_utils.robustness.scores import SUMMARIES, Scores, Summary
+from mmwa_utils.training.comparison import BASELINE, verdict
+from mmwa_utils.training.resampling import percentiles
+from mmwa_utils.training.store import Run
+
+SEED_DRAWS = 100
+"""Draws of the seeds' share for each resample of the samples; they cost nothing."""
+
+
+def table(scores: Scores) -> pd.DataFrame:
+    """Return one row a run and point: run, dataset, fusion, alignment, seed, modality, mode, level, corruption_seed,
+    metric, value, low, high.
+
+    Level 0 is the clean split and has a row a modality and corruption seed, so that each curve is whole. The interval
+    is the percentile bootstrap's, over samples.
+    """
+    rows = []
+    for run in scores.grid.runs:
+        config = run.config
+        for point in _with_clean(scores.grid.points):
+            values = scores.values[run.key, point if point.level > 0 else None]
+            arm = (run.key, scores.dataset, config.fusion, config.alignment.name, config.seed)
+            where = (point.modality, scores.grid.mode, point.level, point.seed)
+            rows.append((*arm, *where, scores.metric, values[0], *percentiles(values[1:])))
+    columns = ["run", "dataset", "fusion", "alignment", "seed", "modality", "mode", "level", "corruption_seed"]
+    return pd.DataFrame(rows, columns=[*columns, "metric", "value", "low", "high"])
+
+
+def _with_clean(points: Sequence[Point]) -> Iterator[Point]:
+    yield from dict.fromkeys(replace(point, level=0.0) for point in points)
+    yield from points
+
+
+def _arms(scores: Scores) -> dict[tuple[str, str], list[Run]]:
+    """Return the runs of each fusion and alignment, by seed."""
+    arms: dict[tuple[str, str], list[Run]] = {}
+    for run in sorted(scores.grid.runs, key=lambda run: run.config.seed):
+        arms.setdefault((run.config.fusion, run.config.alignment.name), []).append(run)
+    return arms
+
+
+def curves(scores: Scores) -> pd.DataFrame:
+    """Return one row an arm, modality and level: the mean over training and corruption seeds with a joint interval.
+
+    Columns: dataset, fusion, alignment, modality, mode, metric, level, value, low, high.
+    """
+    rows = []
+    for (fusion, alignment), runs in _arms(scores).items():
+        for modality in scores.grid.modalities:
+            together = np.stack([scores.curve(run.key, modality) for run in runs], axis=-1)
+            for level, values in zip(scores.grid.levels, together, strict=True):
+                interval = percentiles(_joint(scores, (fusion, alignment), values).ravel())
+                arm = (scores.dataset, fusion, alignment, modality, scores.grid.mode, scores.metric)
+                rows.append((*arm, level, values[0].mean(), *interval))
+    columns = ["dataset", "fusion", "alignment", "modality", "mode", "metric", "level", "value", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def means(scores: Scores) -> pd.DataFrame:
+    """Return one row an arm and modality, the paper's form: clean, and the mean over the paper's three levels.
+
+    Columns: dataset, fusion, alignment, modality, metric, clean, mean, drop, area, low, high; the interval is the
+    mean's, over seeds and samples jointly.
+    """
+    rows = []
+    for (fusion, alignment), runs in _arms(scores).items():
+        for modality in scores.grid.modalities:
+            found = {of: np.stack([scores.summary(r.key, modality, of) for r in runs], axis=1) for of in SUMMARIES}
+            here = {of: values[0].mean() for of, values in found.items()}
+            interval = percentiles(_joint(scores, (fusion, alignment), found["mean"]).ravel())
+            arm = (scores.dataset, fusion, alignment, modality, scores.metric)
+            rows.append((*arm, here["clean"], here["mean"], here["drop"], here["area"], *interval))
+    columns = ["dataset", "fusion", "alignment", "modality", "metric", "clean", "mean", "drop", "area", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def differences(scores: Scores, *, of: Summary = "mean") -> pd.DataFrame:
+    """Return aligned - baseline of a summary, with a joint interval over seeds and samples, and the verdict.
+
+    Same seed, same samples, same noise on both sides; `comparison.paired_differences` says how the two sources of
+    spread are joined. A row each arm and modality, and one with the modality `CLEAN`.
+
+    Args:
+        scores: of one dataset.
+        of: the summary; a difference of drops is *better* where it is negative.
+
+    Returns:
+        Columns: dataset, fusion, alignment, modality, metric, seeds, difference, low, high, verdict.
+    """
+    better = scores.higher_is_better if of != "drop" else False
+    rows = []
+    for fusion, alignment in _arms(scores):
+        if alignment == BASELINE:
+            continue
+        for modality in (*scores.grid.modalities, CLEAN):
+            pairs = paired(scores, fusion, alignment, modality=modality, of=of)
+            low, high = percentiles(_joint(scores, (fusion, alignment), pairs).ravel())
+            arm = (scores.dataset, fusion, alignment, modality, scores.metric, pairs.shape[1])
+            rows.append((*arm, pairs[0].mean(), low, high, verdict(low, high, higher_is_better=better)))
+    columns = ["dataset", "fusion", "alignment", "modality", "metric", "seeds", "difference", "low", "high", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def paired(
+    scores: Scores, fusion: str, alignment: str, *, modality: str, of: Summary = "mean"
+) -> Float[np.ndarray, "resamples seeds"]:
+    """Return aligned - baseline of a summary for each seed, on the test split (first row) and on its resamples.
+
+    Raises:
+        ValueError: a run has no baseline of its fusion and seed.
+    """
+    arms = _arms(scores)
+    baseline = {run.config.seed: run for run in arms.get((fusion, BASELINE), [])}
+    if lacking := {run.config.seed for run in arms[fusion, alignment]} - set(baseline):
+        raise ValueError(f"runs: {fusion} fusion, {alignment}, seeds {sorted(lacking)} have no baseline; train it too")
+    where, what = (scores.grid.modalities[0], "clean") if modality == CLEAN else (modality, of)
+    columns = [
+        scores.summary(run.key, where, what) - scores.summary(baseline[run.config.seed].key, where, what)  # type: ignore[arg-type]
+        for run in arms[fusion, alignment]
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _joint(
+    scores: Scores, arm: tuple[str, str], values: Float[np.ndarray, "resamples seeds"]
+) -> Float[np.ndarray, "draws seed_draws"]:
+    """Return draws of the mean over seeds: a resample's mean plus a seed's share, t_{n-1} times the standard error.
+
+    Raises:
+        ValueError: fewer than two seeds, of which no spread can be known.
+    """
+    here, drawn = values[0], values[1:]
+    if len(here) < 2:
+        raise ValueError(f"runs: {' fusion, '.join(arm)} has {len(here)} seed; an interval needs two or more")
+    rng = np.random.default_rng([scores.seed, *f"{scores.dataset} {arm}".encode()])
+    share = here.std(ddof=1) / np.sqrt(len(here)) * rng.standard_t(len(here) - 1, size=(len(drawn), SEED_DRAWS))
+    return drawn.mean(axis=1)[:, None] + share
+
+
+@dataclass(frozen=True)
+class Gain:
+    """An average over datasets and fusions of aligned - baseline, with its interval."""
+
+    gain: float
+    low: float
+    high: float
+    datasets: int
+
+
+def average_gain(
+    scores: Sequence[Scores], *, modality: str, of: Summary = "mean", alignment: str = "wasserstein"
+) -> Gain:
+    """Return the average over datasets of the average over fusions of aligned - baseline, in points (x 100).
+
+    The fusions of a dataset share its resamples; datasets are independent, so their draws are joined in random order.
+
+    Args:
+        scores: one a dataset, of its `headline` metric.
+        modality: `ALL`, `DRAWN` or `CLEAN`.
+        of: the summary that is compared.
+        alignment: what is compared with the baseline.
+
+    Raises:
+        ValueError: a metric that is lower where better, which can't be averaged with the others.
+    """
+    here, drawn = [], []
+    for one in scores:
+        if not one.higher_is_better:
+            raise ValueError(f"{one.dataset}: {one.metric} is lower where better; use headline(spec)")
+        arms = [arm for arm in _arms(one) if arm[1] == alignment]
+        pairs = [paired(one, *arm, modality=modality, of=of) for arm in arms]
+        here.append(np.mean([pair[0].mean() for pair in pairs]))
+        joined = np.mean([_joint(one, arm, pair) for arm, pair in zip(arms, pairs, strict=True)], axis=0).ravel()
+        drawn.append(np.random.default_rng([one.seed, *one.dataset.encode()]).permutation(joined))
+    low, high = percentiles(np.mean(drawn, axis=0))
+    return Gain(100 * float(np.mean(here)), 100 * low, 100 * high, len(scores))
