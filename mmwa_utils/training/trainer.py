@@ -131,7 +131,9 @@ class AlignmentTrainer(Trainer):
     def log(self, logs: dict[str, float], *arguments: Any, **options: Any) -> None:
         """Log the parts of the loss beside the total, and stop where the total is no longer a number."""
         if "loss" in logs:
-            logs |= {name: torch.stack(values).float().mean().item() for name, values in self._parts.items()}
+            parts = {name: torch.stack(values).float().mean() for name, values in self._parts.items()}
+            # Each process saw its own share of the batches.
+            logs |= {name: self.accelerator.reduce(part, "mean").item() for name, part in parts.items()}
             self._parts.clear()
             if not torch.isfinite(torch.tensor(logs["loss"])):
                 raise TrainingError(

@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from pandas.testing import assert_frame_equal
 from safetensors import SafetensorError
 
 from mmwa_utils.training import Run, RunStore, TrainingError
@@ -172,12 +173,14 @@ def test_a_loss_that_is_no_number_stops_with_a_message(tmp_path: Path, monkeypat
     assert kept.name == "checkpoint-17"
 
 
-def test_two_processes_killed_and_resumed_give_the_result_of_one(baseline: Run, tmp_path: Path) -> None:
+def test_two_processes_killed_and_resumed_give_the_result_of_one(tmp_path: Path) -> None:
+    even = {"batch_size": 98}  # a divisor of 1078 scans: an uneven last batch would be filled up with other samples
+    one = tiny_run(tmp_path / "one", **even)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "tests.training.tiny"]
-    command = [sys.executable, *launch, str(tmp_path), "{}"]
+    command = [sys.executable, *launch, str(tmp_path), json.dumps(even)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     killed = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    mark = tmp_path / f"{baseline.key}.partial" / "checkpoints" / f"checkpoint-{EPOCH}" / COMPLETE
+    mark = tmp_path / f"{one.key}.partial" / "checkpoints" / "checkpoint-11" / COMPLETE
     wait_for(mark, lambda: killed.poll() is None)
     family = [killed, *killed.children(recursive=True)]
     for process in family:
@@ -187,9 +190,10 @@ def test_two_processes_killed_and_resumed_give_the_result_of_one(baseline: Run, 
 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    (both,) = RunStore(tmp_path)
-    assert both.key == baseline.key
-    assert len(both.predictions("test").ids) == len(baseline.predictions("test").ids)
-    gap = np.abs(both.history["val_loss"] - baseline.history["val_loss"])
-    # The same samples make each step; float32 sums differ, and the last, uneven batch of an epoch is padded.
-    assert gap.max() < 0.1
+    both = RunStore(tmp_path).find(one.key)
+    assert both is not None
+    assert (both.predictions("test").ids == one.predictions("test").ids).all()
+    # The same samples make each step, so only the order of float32 sums differs. The validation loss is a mean over
+    # batches of another size.
+    assert_frame_equal(both.history[["loss", "task_loss"]], one.history[["loss", "task_loss"]], rtol=1e-4)
+    assert np.abs(both.predictions("test").logits - one.predictions("test").logits).max() < 1e-4
