@@ -17,6 +17,7 @@ from mmwa_utils.robustness.grids import (
     natural_missingness,
     noise_grid,
     roll,
+    study_configs,
 )
 from mmwa_utils.robustness.scores import SUMMARIES, Scores, Summary, headline, score
 from mmwa_utils.robustness.tables import Gain, average_gain, curves, differences, means, paired, table
@@ -43,5 +44,6 @@ __all__ = [
     "paired",
     "roll",
     "score",
+    "study_configs",
     "table",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,10 @@ from jaxtyping import Shaped
 
 from mmwa_utils.corruption import NoiseMode, Representation, choose_missing
 from mmwa_utils.evaluation import Clean, Noise, Without, evaluate
+from mmwa_utils.parameters import Profile
+from mmwa_utils.training import study
+from mmwa_utils.training.comparison import BASELINE, vary
+from mmwa_utils.training.config import DatasetName, RunConfig
 from mmwa_utils.training.data import open_data
 from mmwa_utils.training.store import Predictions, Run
 from mmwa_utils.types import DatasetSpec, Sample, Split
@@ -59,6 +64,34 @@ class Grid:
     def levels(self) -> tuple[float, ...]:
         """Return the levels, ascending, with 0 in front."""
         return 0.0, *sorted({point.level for point in self.points})
+
+
+def study_configs(
+    dataset: DatasetName,
+    profile: Profile,
+    *,
+    saved: Mapping[str, Any] | None = None,
+    fusions: Sequence[str] = ("early", "late"),
+    rivals: bool = False,
+) -> tuple[RunConfig, ...]:
+    """Return the runs whose robustness is measured: baseline and aligned ones of a dataset's chapter.
+
+    Args:
+        dataset: the dataset.
+        profile: the profile in force.
+        saved: as in `study.chapter_configs`.
+        fusions: which of the chapter's fusions.
+        rivals: the alternatives of `study.RIVALS` too, each with the aligned run's settings and its own loss.
+    """
+    configs = [c for c in study.chapter_configs(dataset, profile, saved=saved) if c.fusion in fusions]
+    plain = [c for c in configs if c.alignment.name == BASELINE]
+    aligned = [c for c in configs if c.alignment.name == "wasserstein"]
+    others = [
+        vary(config, alignment={**config.alignment.model_dump(), "name": name})
+        for name in (study.RIVALS if rivals else ())
+        for config in aligned
+    ]
+    return (*plain, *aligned, *others)
 
 
 def noise_grid(
