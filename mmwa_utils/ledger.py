@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
@@ -19,10 +20,13 @@ _HEAD = """(assumptions)=
 
 The paper leaves choices open, and parts of it are not available to us. This ledger lists each thing that we
 *inferred* from what is known or *chose* because nothing is known, why, and the switch that changes it. A switch is a
-field of the run's configuration; the sensitivity of the results to it is measured, not argued. The page is made
-from `book/assumptions.yml` when the book is built.
+field of the run's configuration; the sensitivity of the results to it is measured, not argued: the last column is the
+largest change of the gain of alignment over the baseline that {doc}`../notebooks/14_sensitivity` found, with its 95 %
+interval, wherever that chapter changed the switch. The page is made from `book/assumptions.yml` and the chapter's
+results when the book is built.
 
 """
+NOT_MEASURED = "not measured"
 
 
 class LedgerError(ValueError):
@@ -69,34 +73,69 @@ def read_ledger(path: Path) -> tuple[Assumption, ...]:
     return rows
 
 
-def render_ledger(rows: Sequence[Assumption]) -> str:
+def describe_sensitivity(effects: pd.DataFrame) -> dict[str, str]:
+    """Return what was measured of each assumption, in words: its largest effect and whether that is one.
+
+    Args:
+        effects: columns assumption, value, what, metric, difference, low, high, as chapter 14 saves them.
+
+    >>> row = {"assumption": "cost", "value": "sqeuclidean", "what": "clean", "metric": "accuracy"}
+    >>> describe_sensitivity(pd.DataFrame([{**row, "difference": 0.1, "low": -0.05, "high": 0.25}]))["cost"]
+    '`sqeuclidean`: +0.100 (−0.050 to +0.250) accuracy, clean; cannot tell'
+    """
+    said = {}
+    for assumption, group in effects.groupby("assumption"):
+        row = group.loc[group["difference"].abs().idxmax()]
+        low, high = float(row["low"]), float(row["high"])
+        decided = "matters" if low > 0 or high < 0 else "cannot tell"
+        interval = f"{row['difference']:+.3f} ({low:+.3f} to {high:+.3f})".replace("-", "−")
+        said[str(assumption)] = f"`{row['value']}`: {interval} {row['metric']}, {row['what']}; {decided}"
+    return said
+
+
+def render_ledger(rows: Sequence[Assumption], sensitivity: Mapping[str, str] | None = None) -> str:
     """Return the ledger as a MyST page: one table, each row a target that other pages can link to.
 
+    Args:
+        rows: the ledger.
+        sensitivity: assumption -> what was measured of it, as `describe_sensitivity` says it.
+
     >>> cost = Assumption(id="cost", item="cost", kind="inferred", reading="1 - cos", why="usual", switch=None)
-    >>> print(render_ledger([cost]).splitlines()[-6])
+    >>> print(render_ledger([cost]).splitlines()[-7])
        * - [cost]{#assumption-cost}
+    >>> print(render_ledger([cost]).splitlines()[-2])
+         - not measured
     """
     table = [
         "```{list-table} Inferred and chosen, with the switch that changes each",
         ":name: tab-assumptions",
         ":header-rows: 1",
-        ":widths: 16 10 30 28 16",
+        ":widths: 13 9 26 24 13 15",
         "",
-        "   * - Item\n     - Kind\n     - Our reading\n     - Why\n     - Switch",
+        "   * - Item\n     - Kind\n     - Our reading\n     - Why\n     - Switch\n     - Sensitivity",
     ]
-    return _HEAD + "\n".join([*table, *(_row(row) for row in rows), "```"]) + "\n"
+    found = sensitivity or {}
+    return _HEAD + "\n".join([*table, *(_row(row, found.get(row.id, NOT_MEASURED)) for row in rows), "```"]) + "\n"
 
 
-def write_ledger(source: Path, page: Path) -> None:
-    """Validate the ledger `source` and write it as the MyST page `page`."""
-    page.write_text(render_ledger(read_ledger(source)), encoding="utf-8")
+def write_ledger(source: Path, page: Path, effects: Path | None = None) -> None:
+    """Validate the ledger `source` and write it as the MyST page `page`.
+
+    Args:
+        source: the ledger.
+        page: what is written.
+        effects: the table of effects that chapter 14 saved; where there is no such file nothing was measured.
+    """
+    measured = effects is not None and effects.is_file()
+    sensitivity = describe_sensitivity(pd.read_csv(effects)) if measured else None
+    page.write_text(render_ledger(read_ledger(source), sensitivity), encoding="utf-8")
 
 
-def _row(row: Assumption) -> str:
+def _row(row: Assumption, sensitivity: str) -> str:
     switch = "none" if row.switch is None else f"`{row.switch}`"
     if row.values:
         switch += " in " + ", ".join(f"`{value}`" for value in row.values)
-    cells = (f"[{row.item}]{{#assumption-{row.id}}}", row.kind, _line(row.reading), _line(row.why), switch)
+    cells = (f"[{row.item}]{{#assumption-{row.id}}}", row.kind, _line(row.reading), _line(row.why), switch, sensitivity)
     return "   * - " + "\n     - ".join(cells)
 
 

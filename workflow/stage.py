@@ -22,7 +22,8 @@ def stage(build: Path, root: Path) -> Path:
     executed = [path for path in executed if not path.name.endswith((".failed.ipynb", ".partial.ipynb"))]
     for notebook in executed:
         shutil.copy(notebook, source / "notebooks" / notebook.name)
-    write_ledger(root / "book" / "assumptions.yml", source / "book" / "assumptions.md")
+    effects = build / "results" / "14_sensitivity" / "sensitivity.csv"
+    write_ledger(root / "book" / "assumptions.yml", source / "book" / "assumptions.md", effects)
     write_execution_times(executed, source / "book" / "execution_times.md")
     return source
 
