@@ -280,12 +280,14 @@ def arm_means(
     quantity: Callable[[Reliance], Estimate],
     *,
     by: Sequence[str] = ("dataset", "fusion", "alignment"),
+    within: tuple[float, float] = (-np.inf, np.inf),
     level: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Return `by`, seeds, mean, low and high of a quantity; what `by` does not tell apart of a seed is averaged first.
 
-    Runs in which the quantity is undefined are left out, and `seeds` counts what is left.
+    Runs in which the quantity is undefined are left out, and `seeds` counts what is left. `within` is the range of the
+    quantity, such as [0, 1] of an index: with few seeds Student's interval leaves it, and is cut.
     """
     arms: dict[tuple[Any, ...], dict[int, list[Estimate]]] = {}
     for one in found:
@@ -296,7 +298,7 @@ def arm_means(
     rows = []
     for arm, seeds in arms.items():
         mean = mean_estimate([np.mean(some, axis=0) for some in seeds.values()], level=level, seed=seed)
-        rows.append((*arm, len(seeds), mean.value, mean.low, mean.high))
+        rows.append((*arm, len(seeds), mean.value, *np.clip((mean.low, mean.high), *within)))
     return pd.DataFrame(rows, columns=[*by, "seeds", "mean", "low", "high"])
 
 
@@ -315,8 +317,8 @@ def index_differences(found: Iterable[Reliance], *, level: float = 0.95, seed: i
     rows = []
     for arm, differences in pairs.items():
         mean, seeds = mean_estimate(differences, level=level, seed=seed), sum(np.isfinite(d[0]) for d in differences)
-        said = verdict(mean.low, mean.high, higher_is_better=False)
-        rows.append((*arm, int(seeds), mean.value, mean.low, mean.high, said))
+        low, high = np.clip((mean.low, mean.high), -1, 1)  # two indices are no further apart
+        rows.append((*arm, int(seeds), mean.value, low, high, verdict(low, high, higher_is_better=False)))
     columns = ["dataset", "fusion", "alignment", "seeds", "difference", "low", "high", "verdict"]
     return pd.DataFrame(rows, columns=columns)
 
