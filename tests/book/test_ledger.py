@@ -5,10 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
-from mmwa_utils.ledger import LedgerError, read_ledger, render_ledger
+from mmwa_utils.ledger import (
+    NOT_MEASURED,
+    LedgerError,
+    describe_sensitivity,
+    read_ledger,
+    render_ledger,
+    write_ledger,
+)
 from mmwa_utils.times import execution_times, read_time
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +61,43 @@ def test_a_missing_field_a_doubled_id_and_no_list_are_refused(tmp_path: Path) ->
         read_ledger(_write(tmp_path, [ROW, ROW]))
     with pytest.raises(LedgerError, match="expected a list"):
         read_ledger(_write(tmp_path, {"cost": ROW}))
+
+
+def _effect(value: str, difference: float, half: float, *, assumption: str = "cost") -> dict[str, object]:
+    ends = {"low": difference - half, "high": difference + half}
+    return {
+        "assumption": assumption,
+        "value": value,
+        "what": "clean",
+        "metric": "auroc",
+        "difference": difference,
+    } | ends
+
+
+def test_the_largest_effect_of_an_assumption_is_told_whichever_its_sign() -> None:
+    told = describe_sensitivity(pd.DataFrame([_effect("a", 0.1, 0.05), _effect("b", -0.3, 0.1)]))
+    assert set(told) == {"cost"}
+    assert told["cost"].startswith("`b`: −0.300 (−0.400 to −0.200)")
+    assert told["cost"].endswith("matters")
+    assert describe_sensitivity(pd.DataFrame([_effect("a", 0.1, 0.2)]))["cost"].endswith("cannot tell")
+
+
+def test_an_effect_without_interval_can_not_matter() -> None:
+    assert describe_sensitivity(pd.DataFrame([_effect("a", 9.0, float("nan"))]))["cost"].endswith("cannot tell")
+
+
+def test_the_page_shows_what_was_measured_and_what_was_not(tmp_path: Path) -> None:
+    source = _write(tmp_path, [ROW, {**ROW, "id": "other"}])
+    page, effects = tmp_path / "page.md", tmp_path / "sensitivity.csv"
+    write_ledger(source, page, effects)
+    assert page.read_text(encoding="utf-8").count(NOT_MEASURED) == 2, "no results yet"
+
+    pd.DataFrame([_effect("b", 0.3, 0.1), _effect("x", 9.0, 1.0, assumption="unknown")]).to_csv(effects, index=False)
+    write_ledger(source, page, effects)
+    text = page.read_text(encoding="utf-8")
+    assert text.count(NOT_MEASURED) == 1
+    assert "`b`: +0.300" in text
+    assert "+9" not in text, "no row of the ledger"
 
 
 def _executed(folder: Path, name: str, *, seconds: float | None) -> Path:
