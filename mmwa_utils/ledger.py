@@ -74,7 +74,9 @@ def read_ledger(path: Path) -> tuple[Assumption, ...]:
 
 
 def describe_sensitivity(effects: pd.DataFrame) -> dict[str, str]:
-    """Return what was measured of each assumption, in words: its largest effect and whether that is one.
+    """Return what was measured of each assumption, in words: its largest effect, and whether that is one.
+
+    An effect whose interval excludes zero is told before a larger one whose interval does not.
 
     Args:
         effects: columns assumption, value, what, metric, difference, low, high, as chapter 14 saves them.
@@ -85,10 +87,10 @@ def describe_sensitivity(effects: pd.DataFrame) -> dict[str, str]:
     """
     said = {}
     for assumption, group in effects.groupby("assumption"):
-        row = group.loc[group["difference"].abs().idxmax()]
-        low, high = float(row["low"]), float(row["high"])
-        decided = "matters" if low > 0 or high < 0 else "cannot tell"
-        interval = f"{row['difference']:+.3f} ({low:+.3f} to {high:+.3f})".replace("-", "−")
+        excludes = (group["low"] > 0) | (group["high"] < 0)
+        row = group.loc[(group[excludes] if excludes.any() else group)["difference"].abs().idxmax()]
+        decided = "matters" if excludes.any() else "cannot tell"
+        interval = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})".replace("-", "−")
         said[str(assumption)] = f"`{row['value']}`: {interval} {row['metric']}, {row['what']}; {decided}"
     return said
 

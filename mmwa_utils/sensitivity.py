@@ -175,17 +175,17 @@ def rank(effects: pd.DataFrame) -> pd.DataFrame:
     """Return one row a variant, the largest effect on clean data, noise or absence first.
 
     Columns: assumption, switch, value; what, the condition of its largest effect; difference, low, high there; size,
-    its absolute value; bound, the largest absolute value that the intervals leave possible; matters, whether an
-    interval excludes zero in any condition.
+    its absolute value; bound, the largest absolute value that the intervals leave possible in any condition; excludes,
+    the conditions whose interval excludes zero, "" where none does.
     """
     rows = []
-    for name, group in effects.groupby(["assumption", "switch", "value"], sort=False, dropna=False):
+    for name, group in effects.groupby(["assumption", "switch", "value"], sort=False):
         largest = group.loc[group["difference"].abs().idxmax()]
-        excluded = (group["low"] > 0) | (group["high"] < 0)
+        excluded = group[(group["low"] > 0) | (group["high"] < 0)]
         rows.append(
             dict(zip(("assumption", "switch", "value"), name, strict=True))
             | largest[["what", "difference", "low", "high"]].to_dict()
-            | {"size": abs(largest["difference"]), "bound": group[["low", "high"]].abs().to_numpy().max()}
-            | {"matters": bool(excluded.any())}
+            | {"size": abs(largest["difference"]), "bound": group[["low", "high"]].abs().max().max()}
+            | {"excludes": ", ".join(excluded["what"])}
         )
     return pd.DataFrame(rows).sort_values("size", ascending=False, kind="stable", ignore_index=True)

@@ -82,7 +82,7 @@ def test_ranking_goes_by_the_largest_effect_in_any_condition() -> None:
     ranked = sense.rank(table)
     assert ranked["value"].tolist() == ["large", "small"]
     assert ranked["what"].tolist() == ["noise", "clean"]
-    assert ranked["matters"].tolist() == [False, True]
+    assert ranked["excludes"].tolist() == ["", "clean"]
     assert ranked["bound"].tolist() == pytest.approx([1.5, 0.11])
 
 

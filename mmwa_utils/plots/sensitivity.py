@@ -21,6 +21,8 @@ def heat_map(
 ) -> Axes:
     """Draw a value over alpha (rows) and beta (columns), each cell with its number; white is zero.
 
+    For a colour bar hand `axes.images[0]` to the figure: maps that share a limit share the bar.
+
     Args:
         axes: where to draw.
         table: index alpha, columns beta, cells the value; NaN stays blank.
@@ -39,7 +41,7 @@ def heat_map(
     values = table.to_numpy(dtype=float)
     most = limit if limit is not None else float(np.nanmax(np.abs(values)))
     most = most or 1.0  # a table of zeros has a colour too
-    image = axes.imshow(values, cmap=DIVERGING, vmin=-most, vmax=most, aspect="auto")
+    axes.imshow(values, cmap=DIVERGING, vmin=-most, vmax=most, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             dark = abs(value) > 0.6 * most
@@ -51,9 +53,9 @@ def heat_map(
     axes.grid(False)
     if default is not None:
         row, column = list(table.index).index(default[0]), list(table.columns).index(default[1])
-        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=2.5))
-    if axes.figure is not None:
-        axes.figure.colorbar(image, ax=axes, label="aligned − baseline")
+        axes.add_patch(
+            Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=2.5, clip_on=False)
+        )
     return axes
 
 

@@ -82,6 +82,12 @@ def test_the_largest_effect_of_an_assumption_is_told_whichever_its_sign() -> Non
     assert describe_sensitivity(pd.DataFrame([_effect("a", 0.1, 0.2)]))["cost"].endswith("cannot tell")
 
 
+def test_an_effect_that_is_one_comes_before_a_larger_one_that_may_be_none() -> None:
+    told = describe_sensitivity(pd.DataFrame([_effect("sure", 0.1, 0.05), _effect("unsure", -0.3, 0.9)]))
+    assert told["cost"].startswith("`sure`")
+    assert told["cost"].endswith("matters")
+
+
 def test_an_effect_without_interval_can_not_matter() -> None:
     assert describe_sensitivity(pd.DataFrame([_effect("a", 9.0, float("nan"))]))["cost"].endswith("cannot tell")
 
