@@ -240,6 +240,20 @@ class TestDifferences:
         pd.testing.assert_frame_equal(kept, same)
         assert (narrow["high"] - narrow["low"]).mean() < (same["high"] - same["low"]).mean()
 
+    def test_two_grids_are_compared_run_by_run(self, tmp_path: Path) -> None:
+        first = rb.score(fake_grid(tmp_path / "1", skill={"none": 0.5, "coral": 0.5}), "accuracy", draws=100)
+        second = rb.score(fake_grid(tmp_path / "2", skill={"none": 2.0}), "accuracy", draws=100)
+        table = rb.between(first, second)
+        assert set(table["alignment"]) == {"none"}
+        assert set(table["verdict"]) == {"helps"}
+        expected = rb.means(second)["mean"] - rb.means(first).query("alignment == 'none'")["mean"]
+        np.testing.assert_allclose(table["difference"], expected)
+        assert (rb.between(first, first)[["difference", "low", "high"]] == 0).all(axis=None)
+        with pytest.raises(ValueError, match="the same metric"):
+            rb.between(first, rb.score(second.grid, "auroc", draws=100))
+        with pytest.raises(ValueError, match="not the same test samples"):
+            rb.between(first, rb.score(fake_grid(tmp_path / "3", skill={"none": 2.0}, samples=40), "accuracy"))
+
     def test_one_seed_and_a_lacking_baseline_are_refused(self, tmp_path: Path) -> None:
         grid = fake_grid(tmp_path / "one", skill={"none": 0.5, "wasserstein": 0.8}, seeds=1)
         with pytest.raises(ValueError, match="two or more"):
@@ -273,6 +287,20 @@ class TestAverage:
         grid = fake_grid(tmp_path, skill={"none": 0.5, "wasserstein": 0.9}, of=spec("demo", "regression", "mae"))
         with pytest.raises(ValueError, match="headline"):
             rb.average_gain([rb.score(grid, "mae", draws=10)], modality=rb.ALL)
+
+
+@pytest.mark.parametrize(
+    ("task", "logits", "truth", "expected"),
+    [
+        ("binary", [[0.1], [-0.1]], [1, 1], [[True], [False]]),
+        ("multiclass", [[0.1, 0.3], [0.9, 0.3]], [1, 1], [[True], [False]]),
+        ("multilabel", [[0.1, 0.3], [-0.9, 0.3]], [[1.0, 1.0], [1.0, 0.0]], [[True, True], [False, False]]),
+        ("regression", [[0.0], [-0.1]], [0.4, 2.0], [[True], [False]]),
+    ],
+)
+def test_decisions_are_right_on_the_right_side(task: Task, logits: Any, truth: Any, expected: Any) -> None:
+    found = rb.right(task, Predictions(np.array(["a", "b"]), np.array(logits), np.array(truth)))
+    assert found.tolist() == expected
 
 
 def test_draws_are_the_same_each_time(tmp_path: Path) -> None:

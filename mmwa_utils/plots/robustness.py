@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,12 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from mmwa_utils.plots.streams import stream
-from mmwa_utils.plots.style import INK, PALETTE, hide_ticks
+from mmwa_utils.plots.style import GREEN, GREY, INK, ORANGE, PINK, SKY, hide_ticks
 from mmwa_utils.plots.training import COLOURS, arm_name
 
 _MARKS = "oDs^vP*X"
+_OTHERS = (GREEN, ORANGE, PINK, SKY, INK, GREY)
+Bounds = tuple[float, float]
 _DODGE = 0.012
 """Shift between curves, as a share of the axis, so that their error bars do not cover each other."""
 
@@ -56,6 +58,7 @@ def curves(
     by: str = "alignment",
     names: Sequence[str] | None = None,
     reference: float | None = None,
+    bounds: Bounds | None = None,
     xlabel: str = "level",
     title: str = "",
 ) -> Axes:
@@ -67,6 +70,7 @@ def curves(
         by: the column that tells the curves apart.
         names: its values in the order to draw; None is the order of the table.
         reference: a horizontal line, such as what a constant scores.
+        bounds: values that the metric can have; the axis ends there, though an interval of few seeds may not.
         xlabel: what the levels are.
         title: title of the axes.
 
@@ -94,16 +98,52 @@ def curves(
     if reference is not None:
         axes.axhline(reference, color=INK, linestyle=":", linewidth=1.2, label="constant")
     axes.set_xticks(sorted(table["level"].unique()))
+    axes.set_ylim(_within(axes.get_ylim(), bounds))
     axes.set(xlabel=xlabel, ylabel=f"test {table['metric'].iloc[0]}", title=title)
     return axes
 
 
-def clean_to_mean(axes: Axes, means: pd.DataFrame, *, title: str = "") -> Axes:
+def losses(axes: Axes, lost: Mapping[float, Mapping[str, str]], ids: Sequence[str], *, title: str = "") -> Axes:
+    """Draw who has lost what: a column each sample, a row each share, a coloured mark each loss.
+
+    Args:
+        axes: where to draw.
+        lost: share -> sample id -> the modality that it lost, as `corruption.choose_missing` returns.
+        ids: the samples, from left to right.
+        title: title of the axes.
+
+    >>> import matplotlib.pyplot as plt
+    >>> from mmwa_utils.plots import figure
+    >>> drawing, axes = figure()
+    >>> axes = losses(axes, {0.5: {"a": "text"}, 1.0: {"a": "text", "b": "image"}}, ["a", "b"])
+    >>> [text.get_text() for text in axes.get_legend().get_texts()]
+    ['text', 'image']
+    >>> plt.close(drawing)
+    """
+    names = list(dict.fromkeys(name for chosen in lost.values() for name in chosen.values()))
+    places = {identifier: column for column, identifier in enumerate(ids)}
+    for position, name in enumerate(names):
+        marks = [
+            (places[identifier], row)
+            for row, chosen in enumerate(lost.values())
+            for identifier, what in chosen.items()
+            if what == name and identifier in places
+        ]
+        columns, rows = zip(*marks, strict=True) if marks else ((), ())
+        axes.plot(columns, rows, "sD^o"[position % 4], color=_OTHERS[position % len(_OTHERS)], label=name)
+    axes.set_yticks(range(len(lost)), [f"{share:.0%}" for share in lost])
+    axes.set(xlim=(-1, len(ids)), ylim=(len(lost) - 0.5, -0.5), xlabel="test sample", ylabel="share", title=title)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title="lost")
+    return axes
+
+
+def clean_to_mean(axes: Axes, means: pd.DataFrame, *, bounds: Bounds | None = None, title: str = "") -> Axes:
     """Draw, a row each modality and alignment, the way from the clean metric (hollow) to the mean over levels (filled).
 
     Args:
         axes: where to draw.
         means: modality, alignment, metric, clean, mean, low, high, as `robustness.means` returns; one fusion.
+        bounds: values that the metric can have; the axis ends there.
         title: title of the axes.
 
     >>> import matplotlib.pyplot as plt
@@ -137,10 +177,19 @@ def clean_to_mean(axes: Axes, means: pd.DataFrame, *, title: str = "") -> Axes:
         )
     axes.set_yticks(range(len(modalities)), modalities)
     axes.set(ylim=(len(modalities) - 0.5, -0.5), xlabel=f"test {means['metric'].iloc[0]}", title=title)
+    axes.set_xlim(_within(axes.get_xlim(), bounds))
     axes.grid(axis="y", visible=False)
     return axes
 
 
+def _within(limits: Bounds, bounds: Bounds | None) -> Bounds:
+    """Cut an axis at the bounds, with a little room for the marks that sit on them."""
+    if bounds is None:
+        return limits
+    room = 0.03 * (bounds[1] - bounds[0])
+    return max(limits[0], bounds[0] - room), min(limits[1], bounds[1] + room)
+
+
 def _colour(name: Any, position: int) -> str:
-    """Baseline and aligned have their own colours everywhere; others take what those leave of the palette."""
-    return COLOURS.get(str(name), PALETTE[2 + position % (len(PALETTE) - 2)])
+    """Baseline and aligned have their own colours everywhere; others take what those leave."""
+    return COLOURS.get(str(name), _OTHERS[position % len(_OTHERS)])

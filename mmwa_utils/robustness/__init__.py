@@ -19,8 +19,8 @@ from mmwa_utils.robustness.grids import (
     roll,
     study_configs,
 )
-from mmwa_utils.robustness.scores import SUMMARIES, Scores, Summary, headline, score
-from mmwa_utils.robustness.tables import Gain, average_gain, curves, differences, means, paired, table
+from mmwa_utils.robustness.scores import SUMMARIES, Scores, Summary, headline, right, score
+from mmwa_utils.robustness.tables import Gain, average_gain, between, curves, differences, means, paired, table
 
 __all__ = [
     "ALL",
@@ -34,6 +34,7 @@ __all__ = [
     "Scores",
     "Summary",
     "average_gain",
+    "between",
     "curves",
     "differences",
     "headline",
@@ -42,6 +43,7 @@ __all__ = [
     "natural_missingness",
     "noise_grid",
     "paired",
+    "right",
     "roll",
     "score",
     "study_configs",

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mmwa_utils.robustness.grids import PAPER_LEVELS, Grid, Point
 from mmwa_utils.training.comparison import LOWER_IS_BETTER
 from mmwa_utils.training.resampling import draw_counts, resample
 from mmwa_utils.training.store import Predictions
-from mmwa_utils.types import DatasetSpec
+from mmwa_utils.types import DatasetSpec, Task
 
 Summary = Literal["mean", "area", "drop", "clean"]
 Resamples = Float[np.ndarray, " resamples"]
@@ -96,3 +96,16 @@ def headline(spec: DatasetSpec) -> str:
     It is the dataset's own metric; where that is an error (CMU-MOSEI), the accuracy of negative against non-negative.
     """
     return spec.metric if spec.higher_is_better else "accuracy_2"
+
+
+def right(task: Task, predictions: Predictions) -> Bool[np.ndarray, "samples decisions"]:
+    """Return which decisions are right: each label's side of 0.5, the class, or the sign of a rating (0 counts as +).
+
+    >>> right("binary", Predictions(np.array(["a", "b"]), np.array([[0.3], [0.2]]), np.array([1, 0]))).tolist()
+    [[True], [False]]
+    """
+    truth, logits = predictions.truth, predictions.logits
+    if task == "multiclass":
+        return (logits.argmax(axis=1) == truth)[:, None]
+    truth = truth.reshape(logits.shape)
+    return (logits >= 0) == (truth >= 0) if task == "regression" else (logits > 0) == truth.astype(bool)

@@ -17,6 +17,7 @@ from mmwa_utils.training.store import Run
 
 SEED_DRAWS = 100
 """Draws of the seeds' share for each resample of the samples; they cost nothing."""
+_DIFFERENCE = ["dataset", "fusion", "alignment", "modality", "metric", "seeds", "difference", "low", "high", "verdict"]
 
 
 def table(scores: Scores) -> pd.DataFrame:
@@ -109,8 +110,48 @@ def differences(scores: Scores, *, of: Summary = "mean") -> pd.DataFrame:
             low, high = percentiles(_joint(scores, (fusion, alignment), pairs).ravel())
             arm = (scores.dataset, fusion, alignment, modality, scores.metric, pairs.shape[1])
             rows.append((*arm, pairs[0].mean(), low, high, verdict(low, high, higher_is_better=better)))
-    columns = ["dataset", "fusion", "alignment", "modality", "metric", "seeds", "difference", "low", "high", "verdict"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=_DIFFERENCE)
+
+
+def between(first: Scores, second: Scores, *, of: Summary = "mean") -> pd.DataFrame:
+    """Return second - first of a summary, such as of another mode, another representation or another way of training.
+
+    The grids hold runs of the same seeds on the same test split, and the scores the same resamples; runs are paired by
+    fusion, alignment and seed.
+
+    Args:
+        first: what is subtracted.
+        second: what it is subtracted from.
+        of: the summary that is compared.
+
+    Returns:
+        Columns as of `differences`; a row each fusion, alignment and modality that both have.
+
+    Raises:
+        ValueError: the scores are of different metrics or test samples.
+    """
+    if first.metric != second.metric or first.seed != second.seed:
+        raise ValueError(
+            f"scores of {first.metric} and {second.metric}: score both with the same metric, draws and seed"
+        )
+    if not np.array_equal(first.grid.clusters, second.grid.clusters):
+        raise ValueError(f"{first.dataset} and {second.dataset}: not the same test samples, so nothing can be paired")
+    better = first.higher_is_better if of != "drop" else False
+    rows = []
+    other_arms = _arms(second)
+    for arm, runs in _arms(first).items():
+        partners = {run.config.seed: run.key for run in other_arms.get(arm, [])}
+        both = [run for run in runs if run.config.seed in partners]
+        for modality in (m for m in first.grid.modalities if both and m in second.grid.modalities):
+            columns = [
+                second.summary(partners[run.config.seed], modality, of) - first.summary(run.key, modality, of)
+                for run in both
+            ]
+            pairs = np.stack(columns, axis=1)
+            low, high = percentiles(_joint(first, arm, pairs).ravel())
+            said = verdict(low, high, higher_is_better=better)
+            rows.append((first.dataset, *arm, modality, first.metric, len(both), pairs[0].mean(), low, high, said))
+    return pd.DataFrame(rows, columns=_DIFFERENCE)
 
 
 def paired(
