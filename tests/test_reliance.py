@@ -114,6 +114,10 @@ class TestKnownAnswers:
         assert sum(phi.values()) == pytest.approx(whole)
         assert float(imbalance(phi)) > 0
 
+    def test_of_the_best_predictor_in_the_two_classes_of_sentiment(self) -> None:
+        scores = datasets.story("cmu_mosei").scores
+        assert sum(optimal("cmu_mosei", "accuracy_2").values()) == pytest.approx(scores()["acc2"] - scores(())["acc2"])
+
 
 @pytest.fixture(scope="module", autouse=True)
 def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

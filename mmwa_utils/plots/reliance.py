@@ -142,7 +142,7 @@ def agreement(axes: Axes, shares: pd.DataFrame, column: str, *, label: str = "",
 
 
 def excess(axes: Axes, rows: pd.DataFrame, *, title: str = "") -> Axes:
-    """Draw the model's share minus the best predictor's, one row a dataset and fusion, with intervals and a line at 0.
+    """Draw the model's share minus the reference's, one row a dataset and fusion, with intervals and a line at 0.
 
     Args:
         axes: where to draw.
@@ -160,6 +160,6 @@ def excess(axes: Axes, rows: pd.DataFrame, *, title: str = "") -> Axes:
     axes.axvline(0, color=INK, linewidth=1)
     names: Sequence[str] = [f"{row.dataset}, {row.fusion}: {row.modality}" for row in rows.itertuples(index=False)]
     axes.set_yticks(range(len(names)), names)
-    axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="share of the model - share of the best predictor", title=title)
+    axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="share of the model - share of the reference", title=title)
     axes.grid(axis="y", visible=False)
     return axes
