@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from PIL import Image
 
@@ -70,7 +71,7 @@ def curves(
         by: the column that tells the curves apart.
         names: its values in the order to draw; None is the order of the table.
         reference: a horizontal line, such as what a constant scores.
-        bounds: values that the metric can have; the axis ends there, though an interval of few seeds may not.
+        bounds: values that the metric can have; bars are cut there, as an interval of few seeds may reach beyond.
         xlabel: what the levels are.
         title: title of the axes.
 
@@ -83,7 +84,7 @@ def curves(
         rows = table[table[by] == name].sort_values("level")
         if rows["level"].duplicated().any():
             raise ValueError(f"table: several rows of {by} {name!r} have the same level; choose one modality or fusion")
-        spread = np.abs(rows[["low", "high"]].to_numpy().T - rows["value"].to_numpy())
+        spread = _spread(rows, "value", bounds)
         places = rows["level"] + (position - (len(chosen) - 1) / 2) * _DODGE * reach
         axes.errorbar(
             places,
@@ -98,7 +99,6 @@ def curves(
     if reference is not None:
         axes.axhline(reference, color=INK, linestyle=":", linewidth=1.2, label="constant")
     axes.set_xticks(sorted(table["level"].unique()))
-    axes.set_ylim(_within(axes.get_ylim(), bounds))
     axes.set(xlabel=xlabel, ylabel=f"test {table['metric'].iloc[0]}", title=title)
     return axes
 
@@ -143,7 +143,7 @@ def clean_to_mean(axes: Axes, means: pd.DataFrame, *, bounds: Bounds | None = No
     Args:
         axes: where to draw.
         means: modality, alignment, metric, clean, mean, low, high, as `robustness.means` returns; one fusion.
-        bounds: values that the metric can have; the axis ends there.
+        bounds: values that the metric can have; bars are cut there.
         title: title of the axes.
 
     >>> import matplotlib.pyplot as plt
@@ -163,7 +163,7 @@ def clean_to_mean(axes: Axes, means: pd.DataFrame, *, bounds: Bounds | None = No
         colour, mark = _colour(alignment, position), _MARKS[position % len(_MARKS)]
         axes.hlines(places, rows["clean"], rows["mean"], color=colour, linewidth=2.2, alpha=0.5)
         axes.plot(rows["clean"], places, mark, color=colour, markerfacecolor="none", markersize=7)
-        spread = np.abs(rows[["low", "high"]].to_numpy().T - rows["mean"].to_numpy())
+        spread = _spread(rows, "mean", bounds)
         axes.errorbar(
             rows["mean"],
             places,
@@ -177,17 +177,14 @@ def clean_to_mean(axes: Axes, means: pd.DataFrame, *, bounds: Bounds | None = No
         )
     axes.set_yticks(range(len(modalities)), modalities)
     axes.set(ylim=(len(modalities) - 0.5, -0.5), xlabel=f"test {means['metric'].iloc[0]}", title=title)
-    axes.set_xlim(_within(axes.get_xlim(), bounds))
     axes.grid(axis="y", visible=False)
     return axes
 
 
-def _within(limits: Bounds, bounds: Bounds | None) -> Bounds:
-    """Cut an axis at the bounds, with a little room for the marks that sit on them."""
-    if bounds is None:
-        return limits
-    room = 0.03 * (bounds[1] - bounds[0])
-    return max(limits[0], bounds[0] - room), min(limits[1], bounds[1] + room)
+def _spread(rows: pd.DataFrame, centre: str, bounds: Bounds | None) -> Float[np.ndarray, "2 rows"]:
+    """Return the lengths of the bars below and above; a bar that leaves the bounds is cut there."""
+    ends = rows[["low", "high"]] if bounds is None else rows[["low", "high"]].clip(*bounds)
+    return np.abs(ends.to_numpy().T - rows[centre].to_numpy())
 
 
 def _colour(name: Any, position: int) -> str:
