@@ -8,6 +8,7 @@ from math import factorial
 from typing import Any, TypeVar
 
 import numpy as np
+from jaxtyping import Float
 
 from mmwa_utils import datasets
 from mmwa_utils.training.comparison import LOWER_IS_BETTER
@@ -56,7 +57,7 @@ def shapley(values: Mapping[frozenset[str], V]) -> dict[str, V]:
     return phi  # type: ignore[return-value]  # a sum of at least one term is never the integer 0
 
 
-def shares(phi: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def shares(phi: Mapping[str, Any]) -> dict[str, Float[np.ndarray, "*draws"]]:
     """Return each modality's share of what helps: max(phi_m, 0) over the sum of these.
 
     A modality that hurts on average has a share of 0. Where the model is not better than the trivial predictor
@@ -68,10 +69,10 @@ def shares(phi: Mapping[str, Any]) -> dict[str, np.ndarray]:
     stacked = np.stack([np.asarray(value, dtype=float) for value in phi.values()])
     helpful = np.maximum(stacked, 0)
     gained = np.where(stacked.sum(axis=0) > 0, helpful.sum(axis=0), np.nan)
-    return dict(zip(phi, helpful / gained, strict=True))
+    return {name: np.asarray(share) for name, share in zip(phi, helpful / gained, strict=True)}
 
 
-def imbalance(phi: Mapping[str, Any]) -> np.ndarray:
+def imbalance(phi: Mapping[str, Any]) -> Float[np.ndarray, "*draws"]:
     """Return (M max share - 1) / (M - 1): 0 where M modalities help alike, 1 where one helps alone, NaN where none.
 
     Raises:
@@ -83,7 +84,7 @@ def imbalance(phi: Mapping[str, Any]) -> np.ndarray:
     if len(phi) < 2:
         raise ValueError(f"phi: {len(phi)} modality; a balance needs two or more")
     largest = np.stack(list(shares(phi).values())).max(axis=0)
-    return (len(phi) * largest - 1) / (len(phi) - 1)
+    return np.asarray((len(phi) * largest - 1) / (len(phi) - 1))
 
 
 def optimal(dataset: str, metric: str) -> dict[str, float]:
