@@ -79,11 +79,11 @@ def describe_sensitivity(effects: pd.DataFrame) -> dict[str, str]:
     An effect whose interval excludes zero is told before a larger one whose interval does not.
 
     Args:
-        effects: columns assumption, value, what, metric, difference, low, high, as chapter 14 saves them.
+        effects: columns assumption, value, what, metric, dataset, difference, low, high, as chapter 14 saves them.
 
-    >>> row = {"assumption": "cost", "value": "sqeuclidean", "what": "clean", "metric": "accuracy"}
+    >>> row = {"assumption": "cost", "value": "sqeuclidean", "what": "clean", "metric": "accuracy", "dataset": "digits"}
     >>> describe_sensitivity(pd.DataFrame([{**row, "difference": 0.1, "low": -0.05, "high": 0.25}]))["cost"]
-    '`sqeuclidean`: +0.100 (−0.050 to +0.250) accuracy, clean; cannot tell'
+    '`sqeuclidean`: +0.100 (−0.050 to +0.250) accuracy, digits, clean; cannot tell'
     """
     said = {}
     for assumption, group in effects.groupby("assumption"):
@@ -91,7 +91,9 @@ def describe_sensitivity(effects: pd.DataFrame) -> dict[str, str]:
         row = group.loc[(group[excludes] if excludes.any() else group)["difference"].abs().idxmax()]
         decided = "matters" if excludes.any() else "cannot tell"
         interval = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})".replace("-", "−")
-        said[str(assumption)] = f"`{row['value']}`: {interval} {row['metric']}, {row['what']}; {decided}"
+        said[str(assumption)] = (
+            f"`{row['value']}`: {interval} {row['metric']}, {row['dataset']}, {row['what']}; {decided}"
+        )
     return said
 
 
@@ -112,7 +114,7 @@ def render_ledger(rows: Sequence[Assumption], sensitivity: Mapping[str, str] | N
         "```{list-table} Inferred and chosen, with the switch that changes each",
         ":name: tab-assumptions",
         ":header-rows: 1",
-        ":widths: 13 9 26 24 13 15",
+        ":widths: 12 8 24 22 14 20",
         "",
         "   * - Item\n     - Kind\n     - Our reading\n     - Why\n     - Switch\n     - Sensitivity",
     ]

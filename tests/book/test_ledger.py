@@ -64,14 +64,8 @@ def test_a_missing_field_a_doubled_id_and_no_list_are_refused(tmp_path: Path) ->
 
 
 def _effect(value: str, difference: float, half: float, *, assumption: str = "cost") -> dict[str, object]:
-    ends = {"low": difference - half, "high": difference + half}
-    return {
-        "assumption": assumption,
-        "value": value,
-        "what": "clean",
-        "metric": "auroc",
-        "difference": difference,
-    } | ends
+    place = {"assumption": assumption, "value": value, "what": "clean", "metric": "auroc", "dataset": "digits"}
+    return {**place, "difference": difference, "low": difference - half, "high": difference + half}
 
 
 def test_the_largest_effect_of_an_assumption_is_told_whichever_its_sign() -> None:
