@@ -217,7 +217,7 @@ def judge(criterion: Criterion, claims: Claims, find: Find) -> Judgement:
         return Judgement(criterion, "inconclusive", groups, reason)
     if len(groups) < criterion.groups:
         return Judgement(criterion, "inconclusive", groups, f"{len(groups)} of {criterion.groups} groups measured")
-    sides = Counter(_side(finding, criterion) for finding in groups)
+    sides = Counter(side(finding, criterion) for finding in groups)
     direction: Direction = "inconclusive"
     if sides["contradicts"]:
         direction = "contradicts"
@@ -232,8 +232,8 @@ def _reason(sides: Mapping[Direction, int], groups: int) -> str:
     return f"{sides['supports']} of {groups} groups support, {sides['contradicts']} contradict"
 
 
-def _side(finding: Finding, criterion: Criterion) -> Direction:
-    """Compare one interval with the threshold."""
+def side(finding: Finding, criterion: Criterion) -> Direction:
+    """Compare one interval with the threshold; one that is not a number decides nothing."""
     threshold = criterion.threshold
     if criterion.rule == "at_most":
         return "supports" if finding.value <= threshold else "contradicts"
