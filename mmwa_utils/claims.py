@@ -68,6 +68,8 @@ class Source(_Frozen):
     name: Words
     at: tuple[Words, ...] = ()
     """Keys on the way into a mapping."""
+    within: Words | None = None
+    """Field of each entry that holds the value and its interval; entries without it are left out."""
     value: Words
 
 
@@ -255,6 +257,8 @@ def _rows(criterion: Criterion, claims: Claims, find: Find) -> list[dict[str, An
         for key in source.at:
             result = result.get(key) or {}
         rows = _entries(result, source.value)
+    if source.within is not None:
+        rows = [row | row[source.within] for row in rows if row.get(source.within)]
     for row in rows:
         known = claims.datasets.get(row.get("dataset"))
         row |= {"modalities": f"{known.modalities} modalities"} if known else {}

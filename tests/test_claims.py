@@ -154,6 +154,15 @@ class TestRules:
         ]
         assert both[0].groups == both[1].groups
 
+    def test_what_lies_within_an_entry_is_read_where_it_is(self) -> None:
+        entry = {"index": 0.9, "low": 0.8, "high": 1.0}
+        excess = {"mean": 0.2, "low": 0.1, "high": 0.3, "reference": 0.7}
+        results = {"ur_funny": {**entry, "excess": excess}, "medfuse": {**entry, "excess": None}, "mm_imdb": entry}
+        claim1 = found({("11_modality_reliance", "claim1"): {"over_reliance": results}})
+        (group,) = judge(criterion("beyond-the-optimum"), CLAIMS, claim1).groups
+        assert (group.value, group.low, group.high) == pytest.approx((0.2, 0.1, 0.3))
+        assert group.datasets == {"ur_funny"}
+
     def test_every_group_must_support_and_one_is_enough_against(self) -> None:
         rows = everywhere(0.1, 0.01)
         three_late = rows["dataset"].isin(["ur_funny", "cmu_mosei"]) & (rows["fusion"] == "late")
