@@ -1,8 +1,9 @@
 """How much a trained model leans on each modality: what is lost without it, its fair share, and what its inside shows.
 
 A model's *value* v(S) is its metric when it is given the modalities of S alone, with the sign that makes more of it
-better; v of no modality is that of the trivial predictor. Everything here is a difference of such values, and all
-values of a split are resampled with the same draws of samples, so that what subsets have in common cancels.
+better; v of no modality is that of a constant (see `shapley.coalition_values`). Everything here is a difference of such
+values, and all values of a split are resampled with the same draws of samples, so that what subsets have in common
+cancels.
 
 An *estimate* is an array: its first entry is the quantity on the split as it is, the others on resamples of it.
 """
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.stats import rankdata
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -27,27 +28,18 @@ from mmwa_utils import project
 from mmwa_utils.corruption import NoiseMode, Representation
 from mmwa_utils.evaluation import BATCH_SIZE, Clean, Condition, Noise, Shuffled, Without, evaluate
 from mmwa_utils.fusion import FusionModel
-from mmwa_utils.shapley import imbalance, shapley, shares, subsets
-from mmwa_utils.training.comparison import BASELINE, LOWER_IS_BETTER, _joint_interval, verdict
+from mmwa_utils.shapley import Counts, coalition_values, imbalance, shapley, shares, subsets, values_of
+from mmwa_utils.training.comparison import BASELINE, _joint_interval, verdict
 from mmwa_utils.training.config import RunConfig
 from mmwa_utils.training.data import RunData, open_data
-from mmwa_utils.training.resampling import Interval, draw_counts, percentiles, resample
+from mmwa_utils.training.resampling import Interval, draw_counts, percentiles
 from mmwa_utils.training.run import load_model
-from mmwa_utils.training.store import Predictions, Run
+from mmwa_utils.training.store import Run
 from mmwa_utils.training.trainer import task_loss
-from mmwa_utils.types import Batch, DatasetSpec, Task
+from mmwa_utils.types import Batch, DatasetSpec
 
 Estimate = Float[np.ndarray, " draws"]
-Counts = Int[np.ndarray, "draws samples"]
 MEASURES = ("drop", "permute", "shapley", "attention", "gradient")
-
-
-def values_of(
-    task: Task, metric: str, predictions: Mapping[Any, Predictions], counts: Counts
-) -> dict[Any, Float[np.ndarray, " draws"]]:
-    """Return the value of each set of predictions on every resample: the metric, negated where lower is better."""
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    return {key: sign * resample(task, metric, p.truth, p.logits, counts) for key, p in predictions.items()}
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,7 @@ class Reliance:
     with another sample's; `shapley`: its part of `gain`; all three in the metric's units, positive where the modality
     helps. `attention` and `gradient`: shares in [0, 1] of what the head's slot looks at and reacts to."""
     gain: Estimate
-    """v(all) - v(none): what the model has above the trivial predictor."""
+    """v(all) - v(none): what the model has above a constant."""
 
     @property
     def arm(self) -> tuple[str, str, str, int]:
@@ -95,7 +87,7 @@ def conditions(
 ) -> dict[Any, Condition]:
     """Return what `measure` evaluates: a condition a subset of the modalities, and one a modality and shuffle seed.
 
-    The empty subset is always `masked`: whatever stands for a lost modality, no modality is the trivial predictor.
+    The empty subset is always `masked`: whatever stands for a lost modality, of no modality the prior is predicted.
     """
     wanted: dict[Any, Condition] = {}
     for some in subsets(modalities):
@@ -141,12 +133,13 @@ def measure(
     results = []
     for run in runs:
         chosen = {key: predictions[run.key, condition] for key, condition in wanted.items()}
-        v = values_of(data.spec.task, metric, chosen, counts)
-        everything, phi = v[frozenset(names)], shapley({some: v[some] for some in subsets(names)})
+        v = coalition_values(data.spec.task, metric, {some: chosen[some] for some in subsets(names)}, counts)
+        swapped = values_of(data.spec.task, metric, {k: p for k, p in chosen.items() if k not in v}, counts)
+        everything, phi = v[frozenset(names)], shapley(v)
         inside = {name: _averages(per_sample, counts) for name, per_sample in look_inside(run, data, split).items()}
         measures = {
             "drop": {m: everything - v[frozenset(names) - {m}] for m in names},
-            "permute": {m: everything - np.mean([v[m, s] for s in seeds], axis=0) for m in names},
+            "permute": {m: everything - np.mean([swapped[m, s] for s in seeds], axis=0) for m in names},
             "shapley": {m: phi[m] for m in names},
             **inside,
         }
@@ -354,12 +347,14 @@ def fragility(
     rows = []
     for run in runs:
         chosen = {key: predictions[run.key, condition] for key, condition in wanted.items()}
-        v = values_of(data.spec.task, metric, chosen, np.stack([half == 0, half == 1]).astype(int))
-        phi, whole = shapley({some: v[some] for some in subsets(names)}), frozenset(names)
+        counts = np.stack([half == 0, half == 1]).astype(int)
+        v = coalition_values(data.spec.task, metric, {some: chosen[some] for some in subsets(names)}, counts)
+        noised = values_of(data.spec.task, metric, {k: p for k, p in chosen.items() if k not in v}, counts)
+        phi, whole = shapley(v), frozenset(names)
         index, config = imbalance(phi), run.config
         for here, there in ((0, 1), (1, 0)):
             dominant = max(names, key=lambda m: phi[m][here])
-            noisy = np.mean([v[dominant, s][there] for s in seeds])
+            noisy = np.mean([noised[dominant, s][there] for s in seeds])
             lost = v[whole][there] - np.array([noisy, v[whole - {dominant}][there]])
             arm = (config.dataset, config.fusion, config.alignment.name, config.seed)
             rows.append((*arm, here, index[here], dominant, *lost))

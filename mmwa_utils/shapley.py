@@ -8,12 +8,16 @@ from math import factorial
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mmwa_utils import datasets
 from mmwa_utils.training.comparison import LOWER_IS_BETTER
+from mmwa_utils.training.resampling import resample
+from mmwa_utils.training.store import Predictions
+from mmwa_utils.types import Task
 
 V = TypeVar("V", float, np.ndarray)
+Counts = Int[np.ndarray, "draws samples"]
 
 _STORY_NAMES = {"accuracy_2": "acc2", "accuracy_7": "acc7"}
 
@@ -60,7 +64,7 @@ def shapley(values: Mapping[frozenset[str], V]) -> dict[str, V]:
 def shares(phi: Mapping[str, Any]) -> dict[str, Float[np.ndarray, "*draws"]]:
     """Return each modality's share of what helps: max(phi_m, 0) over the sum of these.
 
-    A modality that hurts on average has a share of 0. Where the model is not better than the trivial predictor
+    A modality that hurts on average has a share of 0. Where the model is not better than a constant
     (the phi sum to 0 or less) nothing was gained that could be shared, and all shares are NaN.
 
     >>> {name: float(share) for name, share in shares({"text": 3, "image": 1, "audio": -1}).items()}
@@ -85,6 +89,36 @@ def imbalance(phi: Mapping[str, Any]) -> Float[np.ndarray, "*draws"]:
         raise ValueError(f"phi: {len(phi)} modality; a balance needs two or more")
     largest = np.stack(list(shares(phi).values())).max(axis=0)
     return np.asarray((len(phi) * largest - 1) / (len(phi) - 1))
+
+
+def values_of(
+    task: Task, metric: str, predictions: Mapping[Any, Predictions], counts: Counts
+) -> dict[Any, Float[np.ndarray, " draws"]]:
+    """Return the value of each set of predictions on every resample: the metric, negated where lower is better."""
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    return {key: sign * resample(task, metric, p.truth, p.logits, counts) for key, p in predictions.items()}
+
+
+def coalition_values(
+    task: Task, metric: str, predictions: Mapping[frozenset[str], Predictions], counts: Counts
+) -> dict[frozenset[str], Float[np.ndarray, " draws"]]:
+    """Return v of each subset of the modalities on every resample; v of none is that of the better of two constants.
+
+    One is what was predicted of no modality, the training prior; the other the model's own mean output. A model that
+    says the same of every sample can beat the prior (an F1 of 0 where no label reaches one half). It reads nothing, and
+    against its own mean it gains nothing; against the prior its gain would be divided equally, as if it were balanced.
+
+    Args:
+        task: the dataset's task.
+        metric: one of the task's metrics.
+        predictions: for each subset, also the empty one.
+        counts: how often each sample occurs in each resample; the constant is chosen once, on the split as it is.
+    """
+    prior, whole = predictions[frozenset()], predictions[max(predictions, key=len)]
+    own = Predictions(whole.ids, np.tile(whole.logits.mean(axis=0), (len(whole.ids), 1)), whole.truth)
+    once = values_of(task, metric, {"prior": prior, "own": own}, np.ones_like(counts[:1]))
+    constant = own if once["own"][0] > once["prior"][0] else prior
+    return values_of(task, metric, {**predictions, frozenset(): constant}, counts)
 
 
 def optimal(dataset: str, metric: str) -> dict[str, float]:

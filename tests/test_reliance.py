@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mmwa_utils import datasets, project
 from mmwa_utils import reliance as rel
 from mmwa_utils.evaluation import Clean, Shuffled, Without, evaluate
-from mmwa_utils.shapley import imbalance, optimal, shapley, shares, subsets
+from mmwa_utils.shapley import coalition_values, imbalance, optimal, shapley, shares, subsets
 from mmwa_utils.training import Predictions, Run, RunConfig, RunStore, load_model, open_data, train
 from mmwa_utils.training.resampling import draw_counts
 
@@ -96,12 +96,23 @@ class TestKnownAnswers:
             for some in subsets("ab")
         }
         counts = np.concatenate([np.ones((1, 100), int), draw_counts(100, 50)])
-        v = rel.values_of("regression", "mae", made, counts)
+        v = coalition_values("regression", "mae", made, counts)
         phi = shapley(v)
         assert {m: value[0] for m, value in phi.items()} == pytest.approx({"a": 2.5, "b": 0.5})
         assert imbalance(phi)[0] == pytest.approx(2 * 2.5 / 3 - 1)
         # The same resample for all subsets: the parts add up in every one of them, not just on average.
         np.testing.assert_allclose(phi["a"] + phi["b"], v[frozenset("ab")] - v[frozenset()], atol=1e-12)
+
+    def test_a_model_that_says_the_same_of_all_samples_gains_nothing_even_where_it_beats_the_prior(self) -> None:
+        # Two labels, each true of every other film. The prior is just below one half and names none: F1 0. A model that
+        # always names both has F1 2/3 with any modality, and reads none.
+        truth, ids = np.tile([[0, 1], [1, 0]], (20, 1)), np.arange(40)
+        always, never = (Predictions(ids, np.full((40, 2), logit), truth) for logit in (1.0, -0.01))
+        made = {some: always if some else never for some in subsets("ab")}
+        v = coalition_values("multilabel", "f1_macro", made, np.ones((1, 40), int))
+        assert v[frozenset("ab")][0] == pytest.approx(2 / 3)
+        assert all(value == 0 for value in shapley(v).values())
+        assert np.isnan(imbalance(shapley(v))).all()
 
     @pytest.mark.parametrize("dataset", STANDINS)
     def test_of_the_best_predictor_the_dominant_modality_is_that_of_the_story(self, dataset: str) -> None:
@@ -183,13 +194,16 @@ class TestTrained:
         for one, again in zip(measured["digits"], one_shuffle, strict=True):
             assert one.measures["drop"]["right"][0] == again.measures["drop"]["right"][0]
 
-    def test_less_error_counts_as_more_value(self, measured: Any, clips: Any) -> None:
-        error = clips[0].metrics["test"]["mae"]["value"]
-        trivial = evaluate(clips, [Without(("text", "vision", "audio"))], progress=False)
-        nothing = next(iter(trivial.values()))
-        assert measured["cmu_mosei"][0].gain[0] == pytest.approx(
-            np.abs(nothing.truth - nothing.logits[:, 0]).mean() - error, abs=1e-5
-        )
+    def test_less_error_counts_as_more_value_and_the_better_constant_is_what_is_gained_upon(
+        self, measured: Any, clips: Any
+    ) -> None:
+        nothing = Without(("text", "vision", "audio"))
+        found = evaluate(clips, [Clean(), nothing], progress=False)
+        whole, prior = (found[clips[0].key, condition] for condition in (Clean(), nothing))
+        constants = prior.logits[0, 0], whole.logits.mean()
+        least = min(np.abs(whole.truth - constant).mean() for constant in constants)
+        error = np.abs(whole.truth - whole.logits[:, 0]).mean()
+        assert measured["cmu_mosei"][0].gain[0] == pytest.approx(least - error, abs=1e-5)  # single precision
 
     def test_shares_of_the_inside_add_up_and_the_table_has_a_row_a_number(self, measured: Any) -> None:
         table = rel.table(measured["digits"])
