@@ -137,6 +137,38 @@ def losses(axes: Axes, lost: Mapping[float, Mapping[str, str]], ids: Sequence[st
     return axes
 
 
+def against(
+    axes: Axes, table: pd.DataFrame, *, x: str, y: str, by: str = "alignment", xlabel: str = "", ylabel: str = ""
+) -> Axes:
+    """Draw two columns of a table against each other, with the diagonal on which they are equal.
+
+    Args:
+        axes: where to draw.
+        table: one mark a row.
+        x: column of the horizontal axis.
+        y: column of the vertical axis.
+        by: column that tells the marks apart.
+        xlabel: label of the horizontal axis; by default the column's name.
+        ylabel: label of the vertical axis; by default the column's name.
+
+    >>> import matplotlib.pyplot as plt
+    >>> from mmwa_utils.plots import figure
+    >>> drawing, axes = figure()
+    >>> table = pd.DataFrame({"alignment": ["none"], "without": [0.6], "noisy": [0.5]})
+    >>> axes.get_legend_handles_labels()[1], against(axes, table, x="without", y="noisy").get_legend_handles_labels()[1]
+    ([], ['baseline'])
+    >>> plt.close(drawing)
+    """
+    for position, (name, rows) in enumerate(table.groupby(by, sort=False)):
+        mark = _MARKS[position % len(_MARKS)]
+        axes.plot(rows[x], rows[y], mark, color=_colour(name, position), alpha=0.75, label=arm_name(str(name)))
+    ends = [float(table[[x, y]].min(axis=None)), float(table[[x, y]].max(axis=None))]
+    axes.plot(ends, ends, color=GREY, linewidth=1, zorder=0)
+    axes.set(xlabel=xlabel or x, ylabel=ylabel or y)
+    axes.legend()
+    return axes
+
+
 def clean_to_mean(axes: Axes, means: pd.DataFrame, *, bounds: Bounds | None = None, title: str = "") -> Axes:
     """Draw, a row each modality and alignment, the way from the clean metric (hollow) to the mean over levels (filled).
 

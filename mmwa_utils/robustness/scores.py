@@ -72,8 +72,11 @@ def score(grid: Grid, metric: str, *, draws: int = 1000, seed: int = 0) -> Score
     counts = np.concatenate([np.ones((1, counts.shape[1]), counts.dtype), counts])
     at: dict[tuple[str, Point | None], Predictions] = {(key, None): found for key, found in grid.clean.items()}
     at |= {(key, point): found for (key, point), found in grid.changed.items()}
-    values = {where: resample(grid.spec.task, metric, p.truth, p.logits, counts) for where, p in at.items()}
-    return Scores(grid, metric, values, seed)
+    known: dict[bytes, Resamples] = {}  # at share 1 every seed gives the same predictions
+    for p in at.values():
+        if p.logits.tobytes() not in known:
+            known[p.logits.tobytes()] = resample(grid.spec.task, metric, p.truth, p.logits, counts)
+    return Scores(grid, metric, {where: known[p.logits.tobytes()] for where, p in at.items()}, seed)
 
 
 def _paper_mean(levels: Float[np.ndarray, " levels"], curve: Float[np.ndarray, "levels resamples"]) -> Resamples:
