@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +51,17 @@ class Grid:
     clusters: Shaped[np.ndarray, " samples"]
     """What is drawn as one in a resample, such as the film of several plots."""
 
-    @property
+    @cached_property
     def points(self) -> tuple[Point, ...]:
         """Return the points, each once."""
         return tuple(dict.fromkeys(point for _, point in self.changed))
 
-    @property
+    @cached_property
     def modalities(self) -> tuple[str, ...]:
         """Return what the curves are about: `ALL` or `DRAWN`, then single modalities."""
         return tuple(dict.fromkeys(point.modality for point in self.points))
 
-    @property
+    @cached_property
     def levels(self) -> tuple[float, ...]:
         """Return the levels, ascending, with 0 in front."""
         return 0.0, *sorted({point.level for point in self.points})
