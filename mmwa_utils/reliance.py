@@ -29,7 +29,7 @@ from mmwa_utils.corruption import NoiseMode, Representation
 from mmwa_utils.evaluation import BATCH_SIZE, Clean, Condition, Noise, Shuffled, Without, evaluate
 from mmwa_utils.fusion import FusionModel
 from mmwa_utils.shapley import Counts, coalition_values, imbalance, shapley, shares, subsets, values_of
-from mmwa_utils.training.comparison import BASELINE, _joint_interval, verdict
+from mmwa_utils.training.comparison import BASELINE, joint_interval, verdict
 from mmwa_utils.training.config import RunConfig
 from mmwa_utils.training.data import RunData, open_data
 from mmwa_utils.training.resampling import Interval, draw_counts, percentiles
@@ -264,7 +264,7 @@ def mean_estimate(estimates: Sequence[Estimate], *, level: float = 0.95, seed: i
     if len(defined) < 2:
         return Interval(float(defined[0][0]) if defined else np.nan, np.nan, np.nan)
     stacked = np.stack(defined, axis=1)
-    bounds = _joint_interval(stacked[1:], stacked[0], level, np.random.default_rng([seed, 1]))
+    bounds = joint_interval(stacked[1:], stacked[0], level, np.random.default_rng([seed, 1]))
     return Interval(float(stacked[0].mean()), *bounds)
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from mmwa_utils.corruption import NoiseMode, Representation
 from mmwa_utils.robustness import ALL, DRAWN, headline, missing_grid, noise_grid, score
-from mmwa_utils.training.comparison import BASELINE, _joint_interval, vary
+from mmwa_utils.training.comparison import BASELINE, joint_interval, vary
 from mmwa_utils.training.config import RunConfig
 from mmwa_utils.training.store import Run
 
@@ -166,7 +166,7 @@ def effect(
     here, drawn = difference[0], difference[1:]
     low, high = float("nan"), float("nan")
     if len(here) > 1:
-        low, high = _joint_interval(drawn, here, 0.95, np.random.default_rng([seed, 1]))
+        low, high = joint_interval(drawn, here, 0.95, np.random.default_rng([seed, 1]))
     values = (variant.assumption, variant.switch, variant.value, what, metric, float(here.mean()), low, high, len(here))
     return dict(zip(COLUMNS, values, strict=True))
 

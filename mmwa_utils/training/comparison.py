@@ -266,7 +266,7 @@ def paired_differences(
         for metric in metrics:
             values = _differences(task, metric, found, drawn)
             here = _differences(task, metric, found, np.ones((1, len(clusters)), int))[0]
-            low, high = _joint_interval(values, here, level, np.random.default_rng([seed, 1]))
+            low, high = joint_interval(values, here, level, np.random.default_rng([seed, 1]))
             decision = verdict(low, high, higher_is_better=metric not in LOWER_IS_BETTER)
             arm = (runs[0].config.dataset, fusion, alignment)
             rows.append((*arm, metric, len(found), here.mean(), low, high, decision))
@@ -300,10 +300,20 @@ def _differences(
     return np.stack(values, axis=1)
 
 
-def _joint_interval(
+def joint_interval(
     draws: Float[np.ndarray, "draws seeds"], here: Float[np.ndarray, " seeds"], level: float, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Return the interval of the mean difference; NaN where most draws leave the metric undefined."""
+    """Return the interval of a mean over seeds, over seeds and samples jointly: see `paired_differences`.
+
+    Args:
+        draws: the quantity in each resample of the samples and for each seed.
+        here: the same on the samples themselves.
+        level: coverage.
+        rng: draws the seeds' share.
+
+    Returns:
+        Its two ends; NaN where most resamples leave the quantity undefined.
+    """
     means = draws.mean(axis=1)
     error = here.std(ddof=1) / np.sqrt(len(here))
     defined = means[np.isfinite(means)]

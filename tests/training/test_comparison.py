@@ -102,7 +102,7 @@ def test_the_difference_is_the_mean_over_seeds_of_metric_differences(tmp_path: P
 
 def test_without_spread_over_samples_the_interval_is_students() -> None:
     here = np.array([0.01, 0.03, 0.02])
-    low, high = compare._joint_interval(np.tile(here, (300, 1)), here, 0.95, np.random.default_rng(0))
+    low, high = compare.joint_interval(np.tile(here, (300, 1)), here, 0.95, np.random.default_rng(0))
     half = stats.t.ppf(0.975, 2) * here.std(ddof=1) / np.sqrt(3)
     # 30000 draws of t_2, whose density at its 97.5 % quantile is 0.006: the quantile's own error is 4 % of it.
     assert [low, high] == pytest.approx([0.02 - half, 0.02 + half], abs=0.15 * half)
