@@ -121,7 +121,13 @@ class TestGrids:
             return Predictions(np.array([s.id for s in films]), np.full((40, 1), logits[name]), np.ones(40))
 
         class Split(list):  # type: ignore[type-arg]
-            spec = spec()
+            name, spec, standin, fingerprint = "test", spec(), True, "none"
+
+            def labels(self) -> np.ndarray:
+                return np.ones(len(self))
+
+            def ids(self) -> list[str]:
+                return [sample.id for sample in self]
 
         def evaluated(runs: Any, conditions: Any, **options: Any) -> Any:
             return {("k", c): constant(c.modalities[0] if hasattr(c, "modalities") else "clean") for c in conditions}
