@@ -176,9 +176,8 @@ def evaluate(
     found = {(r.key, c): _read(folder, r, c, split) for r in runs for c in conditions}
     lacking = [r for r in runs if any(found[r.key, c] is None for c in conditions)]
     shown = project.BUILD_VARIABLE not in os.environ if progress is None else progress
-    with tqdm(
-        total=sum(v is None for v in found.values()), desc="evaluations", unit="evaluation", disable=not shown
-    ) as bar:
+    wanted = sum(value is None for value in found.values())
+    with tqdm(total=wanted, desc="evaluations", unit="evaluation", disable=not (shown and wanted)) as bar:
         for together in _together(lacking):
             data = open_data(together[0].config)
             for part in _parts([c for c in conditions if any(found[r.key, c] is None for r in together)]):

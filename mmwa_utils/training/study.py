@@ -34,6 +34,9 @@ RIVALS = ("mean_distance", "mmd", "coral", "contrastive", "modality_dropout", "q
 _ALPHA, _BETA = 0.1, 0.4
 """Values of the paper's grids, written down before any run existed and never tuned."""
 
+_OPTIONS: Mapping[str, dict[str, int | str]] = {"mm_imdb": {"plot_policy": "all"}}
+"""What a chapter's own parameters add to its dataset's configuration."""
+
 _DIGITS = {"options": {"views": 2}, "fusion": "late", "batch_size": 64, "lr": 3e-3, "precision": "fp32"}
 _DIGITS_EPOCHS = {"smoke": 1, "tutorial": 4, "paper": 30}
 
@@ -122,6 +125,6 @@ def chapter_configs(
             f"{dataset}: its settings in the paper profile are selected by {chapter}, which was not run; "
             f"run it first: mmwa run notebooks/{chapter}.ipynb -p profile paper -p data_root FOLDER"
         )
-    base, seeds = RunConfig.for_profile(profile, dataset=dataset), SEEDS[profile]
+    base, seeds = RunConfig.for_profile(profile, dataset=dataset, options=_OPTIONS.get(dataset, {})), SEEDS[profile]
     settled = (settle(base, fusion, seed=seeds[0]) for fusion in ("early", "late"))
     return tuple(config for chosen in settled for config in grid(chosen, seeds=seeds, fusions=[chosen.fusion]))
