@@ -35,7 +35,7 @@ def subsets(modalities: Iterable[str]) -> tuple[frozenset[str], ...]:
 def shapley(values: Mapping[frozenset[str], V]) -> dict[str, V]:
     """Return each modality's Shapley value: its mean contribution over the orders in which modalities may arrive.
 
-    phi_m = sum over S without m of |S|! (M - |S| - 1)! / M! (v(S + m) - v(S)), exact, over all 2^M subsets
+    phi_m = sum over S without m of s! (M - s - 1)! / M! (v(S + m) - v(S)), s the size of S, exact, over all 2^M subsets
     (Shapley, "A value for n-person games", 1953). It is the only division of v(all) - v(none) that gives nothing to
     who contributes nothing, the same to who contributes the same, and that adds up when values do.
 

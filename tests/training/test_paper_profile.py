@@ -24,7 +24,7 @@ from mmwa_utils.training.run import make_alignment, make_model
 from mmwa_utils.training.trainer import AlignedModel, task_loss
 
 VOCABULARY, DIM, LAYERS, FEEDFORWARD = 30522, 768, 12, 3072
-TEXT_POSITIONS, PATCHES, PATCH_VALUES = 40, 144, 3 * 32 * 32
+TEXT_POSITIONS, PIXELS, MOST_PATCHES = 40, 384, 200
 ALIGNMENT = {"name": "wasserstein", "alpha": 0.1, "beta": 1.0}
 
 
@@ -32,18 +32,22 @@ def linear(inputs: int, outputs: int) -> int:
     return inputs * outputs + outputs
 
 
+def image_embedding(patch: int) -> int:
+    """Projection of a patch, [CLS], positions of all patches and of [CLS]."""
+    return linear(3 * patch**2, DIM) + (1 + (PIXELS // patch) ** 2 + 1) * DIM
+
+
 NORM = 2 * DIM
 LAYER = 4 * linear(DIM, DIM) + linear(DIM, FEEDFORWARD) + linear(FEEDFORWARD, DIM) + 2 * NORM
 """Parameters of a transformer layer of width 768: attention, feed-forward, two normalisations."""
-IMAGE_EMBEDDING = linear(PATCH_VALUES, DIM) + (1 + PATCHES + 1) * DIM  # projection, [CLS], positions
 HEAD = linear(DIM, 1)
 VILT = (
     (VOCABULARY + TEXT_POSITIONS + 2) * DIM + NORM  # words, positions, BERT's own types
-    + IMAGE_EMBEDDING + 2 * DIM  # two modality types
+    + image_embedding(32) + 2 * DIM  # two modality types
     + LAYERS * LAYER + NORM + linear(DIM, DIM)  # layers, final normalisation, pooler
 )  # fmt: skip
 BERT = (VOCABULARY + 512 + 2) * DIM + NORM + LAYERS * LAYER
-VIT = IMAGE_EMBEDDING + LAYERS * LAYER + NORM
+VIT = image_embedding(16) + LAYERS * LAYER + NORM
 LATE = 2 * (linear(DIM, DIM) + DIM) + DIM + 2 * LAYER + NORM  # projections and types, class token, two layers
 
 
@@ -134,7 +138,7 @@ def test_one_step_of_late_fusion(memes: Path) -> None:
     assert aligned is not None
     assert {name: tokens.values.shape[1] for name, tokens in output.tokens["last"].items()} == {
         "text": batch.modalities["text"].values.shape[1],
-        "image": 1 + PATCHES,
+        "image": 1 + MOST_PATCHES,  # of 24 x 24
     }
     (task_loss(data.spec, output.logits, batch.labels) + model.weight * aligned.loss).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
