@@ -143,7 +143,7 @@ _PROFILES: dict[str, dict[str, Any]] = {
         "patch_size": 8,
         "encoder_patch_size": 8,
         "max_patches": 36,
-        "dropout": 0.1,
+        "dropout": 0.0,
         "initializer_range": 0.1,
     },
     "paper": {

@@ -126,7 +126,7 @@ _DATASETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "tutorial": {
         "hateful_memes": {"samples": 700, "epochs": 5, "batch_size": 16},
-        "mm_imdb": {"samples": 450, "epochs": 4, "batch_size": 8, "lr": 2e-3},
+        "mm_imdb": {"samples": 420, "epochs": 4, "batch_size": 8, "lr": 2e-3},
         "ur_funny": {"samples": 700, "epochs": 5, "batch_size": 32},
         "cmu_mosei": {"samples": 700, "epochs": 5, "batch_size": 32},
         "medfuse": {"samples": 500, "epochs": 4, "batch_size": 32},
