@@ -11,12 +11,10 @@ from jaxtyping import Float
 
 from mmwa_utils.robustness.grids import CLEAN, Point
 from mmwa_utils.robustness.scores import SUMMARIES, Scores, Summary
-from mmwa_utils.training.comparison import BASELINE, verdict
+from mmwa_utils.training.comparison import BASELINE, joint_draws, verdict
 from mmwa_utils.training.resampling import percentiles
 from mmwa_utils.training.store import Run
 
-SEED_DRAWS = 100
-"""Draws of the seeds' share for each resample of the samples; they cost nothing."""
 _DIFFERENCE = ["dataset", "fusion", "alignment", "modality", "metric", "seeds", "difference", "low", "high", "verdict"]
 
 
@@ -177,7 +175,7 @@ def paired(
 def _joint(
     scores: Scores, arm: tuple[str, str], values: Float[np.ndarray, "resamples seeds"]
 ) -> Float[np.ndarray, "draws seed_draws"]:
-    """Return draws of the mean over seeds: a resample's mean plus a seed's share, t_{n-1} times the standard error.
+    """Return an arm's `comparison.joint_draws`, seeded by dataset and arm.
 
     Raises:
         ValueError: fewer than two seeds, of which no spread can be known.
@@ -186,8 +184,7 @@ def _joint(
     if len(here) < 2:
         raise ValueError(f"runs: {' fusion, '.join(arm)} has {len(here)} seed; an interval needs two or more")
     rng = np.random.default_rng([scores.seed, *f"{scores.dataset} {arm}".encode()])
-    share = here.std(ddof=1) / np.sqrt(len(here)) * rng.standard_t(len(here) - 1, size=(len(drawn), SEED_DRAWS))
-    return drawn.mean(axis=1)[:, None] + share
+    return joint_draws(drawn, here, rng)
 
 
 @dataclass(frozen=True)

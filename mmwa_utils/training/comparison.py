@@ -30,6 +30,7 @@ from mmwa_utils.training.store import Predictions, Run, RunStore, run_key
 from mmwa_utils.types import Task
 
 BASELINE = "none"
+SEED_DRAWS = 100
 LOWER_IS_BETTER = frozenset({"mae"})
 Verdict = Literal["helps", "hurts", "cannot tell"]
 _ARM = ["dataset", "fusion", "alignment"]
@@ -314,15 +315,20 @@ def joint_interval(
     Returns:
         Its two ends; NaN where most resamples leave the quantity undefined.
     """
-    means = draws.mean(axis=1)
-    error = here.std(ddof=1) / np.sqrt(len(here))
-    defined = means[np.isfinite(means)]
-    if 2 * len(defined) < len(means):
+    defined = draws[np.isfinite(draws.mean(axis=1))]
+    if 2 * len(defined) < len(draws):
         return float("nan"), float("nan")
-    # A seed's share costs nothing to draw: many for each draw of samples.
-    spread = defined[:, None] + error * rng.standard_t(len(here) - 1, size=(len(defined), 100))
-    low, high = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(joint_draws(defined, here, rng), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def joint_draws(
+    draws: Float[np.ndarray, "draws seeds"], here: Float[np.ndarray, " seeds"], rng: np.random.Generator
+) -> Float[np.ndarray, "draws seed_draws"]:
+    """Return draws of the mean over seeds: a resample's mean plus a seed's share, t_{n-1} times the standard error."""
+    error = here.std(ddof=1) / np.sqrt(len(here))
+    # A seed's share costs nothing to draw: many for each draw of samples.
+    return draws.mean(axis=1)[:, None] + error * rng.standard_t(len(here) - 1, size=(len(draws), SEED_DRAWS))
 
 
 def references(data: RunData, *, split: str = "test") -> pd.DataFrame:
