@@ -58,6 +58,7 @@ Both run on the current stream of the cost's device without a host synchronisati
 
 from __future__ import annotations
 
+import functools
 import importlib
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -123,6 +124,7 @@ def potential_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+@functools.cache
 def load(name: str) -> Backend:
     """The back end in the module `name` of this folder (`_numba`, `_triton`, `_torch`), imported at its first use."""
     return cast(Backend, importlib.import_module(f"{__package__}.{name}"))

@@ -35,7 +35,7 @@ from ._numba_kernels import plan_range, solve_range
 
 LARGEST = 1 << 20
 """Entries of the largest problem taken here: a larger kernel leaves the cache, and matrix products win."""
-CHUNK = 16
+CHUNK = 32
 """Most problems a worker takes at a time; fewer of few, for a hard one takes as long as a hundred easy ones."""
 ALONE = 1 << 17
 """Entries of a batch below which the calling thread works alone: it is done before another one has woken up."""
@@ -65,7 +65,7 @@ def solve(
     )
     inputs = cost.numpy(), a.numpy(), b.numpy(), epsilon, tol, max_iter
     outputs = tuple(out.numpy() for out in vars(found).values())
-    _share(batch, cost.numel(), lambda start, stop: solve_range(start, stop, *inputs, *outputs))
+    share(batch, cost.numel(), lambda start, stop: solve_range(start, stop, *inputs, *outputs))
     return found
 
 
@@ -80,7 +80,7 @@ def plan(
     """The plan of given potentials; see `_backend`."""
     out = torch.empty_like(cost)
     inputs = (*(tensor.detach().numpy() for tensor in (cost, f, g, a, b)), epsilon, out.numpy())
-    _share(len(cost), cost.numel(), lambda start, stop: plan_range(start, stop, *inputs))
+    share(len(cost), cost.numel(), lambda start, stop: plan_range(start, stop, *inputs))
     return out
 
 
@@ -90,10 +90,10 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="sinkhorn")
 
 
-def _share(batch: int, entries: int, work: Callable[[int, int], None]) -> None:
+def share(batch: int, entries: int, work: Callable[[int, int], None]) -> None:
     """Run `work(start, stop)` over the batch: each thread, the calling one too, takes the next problems when free."""
     threads = 1 if entries < ALONE else torch.get_num_threads()
-    size = batch if threads == 1 else max(1, min(CHUNK, batch // (4 * threads)))
+    size = max(1, batch if threads == 1 else min(CHUNK, batch // (4 * threads)))
     chunks = iter(range(0, batch, size))
 
     def worker(chunks: Iterator[int]) -> None:

@@ -71,29 +71,27 @@ def _log(x):  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=FAST, **OPTIONS)
-def all_finite(C):  # type: ignore[no-untyped-def]
-    """Whether no entry is NaN or infinite: c - c is 0 for every finite c, and NaN for the others."""
-    total = C.dtype.type(0)
-    for c in C.ravel():
-        total += c - c
-    return total == 0
+def bounds(C, low, high, odd):  # type: ignore[no-untyped-def]
+    """Smallest and largest entry, the latter NaN if an entry is not finite, for 0 c is 0 for finite c alone.
 
-
-@njit(fastmath=FAST | {"nnan"}, **OPTIONS)
-def bounds(C, low, high):  # type: ignore[no-untyped-def]
-    """Smallest and largest entry of a finite matrix: first of each column, which are vectors, then of those."""
+    First of each column, which are vectors, then of those: LLVM leaves a minimum over everything a loop of scalars.
+    """
     n, m = C.shape
+    zero = C.dtype.type(0)
     for j in range(m):
         low[j] = high[j] = C[0, j]
-    for i in range(1, n):
+        odd[j] = 0
+    for i in range(n):
         for j in range(m):
-            low[j], high[j] = min(low[j], C[i, j]), max(high[j], C[i, j])
-    while m > 1:
-        half = (m + 1) // 2
-        for j in range(m - half):
-            low[j], high[j] = min(low[j], low[j + half]), max(high[j], high[j + half])
-        m = half
-    return np.float64(low[0]), np.float64(high[0])
+            c = C[i, j]
+            low[j] = c if c < low[j] else low[j]
+            high[j] = c if c > high[j] else high[j]
+            odd[j] += zero * c
+    least, most, oddity = low[0], high[0], zero
+    for j in range(m):
+        least, most = min(least, low[j]), max(most, high[j])
+        oddity += odd[j]
+    return np.float64(least), np.float64(most) + oddity
 
 
 @njit(fastmath=FAST, **OPTIONS)
@@ -292,18 +290,20 @@ def _scatter(P, rows, cols, transposed, plan):  # type: ignore[no-untyped-def]
             plan[rows[i], cols[j]] = P[j, i] if transposed else P[i, j]
 
 
-@njit(**OPTIONS)
+@njit(fastmath=FAST, **OPTIONS)
 def _unit(weights, where, out):  # type: ignore[no-untyped-def]
     """Those weights that are not 0 in the number type of `out`, which is filled up with zeros.
 
     float32 weights sum to 1 only nearly, and a difference of two sums would be a floor of the marginal error.
     """
-    total = 0.0
-    for i in where:
-        total += weights[i]
-    for k in range(len(where)):
-        out[k] = weights[where[k]] / total
-    out[len(where) :] = 0
+    count, total = len(where), 0.0
+    for k in range(count):
+        out[k] = weights[where[k]]
+    for k in range(count):
+        total += out[k]
+    for k in range(count):
+        out[k] = out[k] / total
+    out[count:] = 0
 
 
 @njit(**OPTIONS)
@@ -356,7 +356,8 @@ def solve_range(start, stop, cost, a, b, epsilon, tol, max_iter, f, g, n_iter, e
     n, m = cost.shape[1:]
     single, double = _workspace(n, m, np.empty(0, np.float32)), _workspace(n, m, np.empty(0, np.float64))
     rows, cols = np.empty(n, np.int64), np.empty(m, np.int64)
-    low, high = np.empty(max(n, m), cost.dtype), np.empty(max(n, m), cost.dtype)
+    size = max(n, m)
+    low, high, odd = np.empty(size, cost.dtype), np.empty(size, cost.dtype), np.empty(size, cost.dtype)
     for p in range(start, stop):
         x, y = (a[p], _carriers(a[p], rows)), (b[p], _carriers(b[p], cols))
         padded, transposed = len(x[1]) < n or len(y[1]) < m, len(x[1]) > len(y[1])
@@ -370,10 +371,10 @@ def solve_range(start, stop, cost, a, b, epsilon, tol, max_iter, f, g, n_iter, e
         P, fp, gp = (
             (np.empty_like(C), np.empty(C.shape[0]), np.empty(C.shape[1])) if gathered else (plan[p], f[p], g[p])
         )
-        if not all_finite(C):
+        least, most = bounds(C, low, high, odd)
+        if np.isnan(most):
             error[p] = np.nan
         else:
-            least, most = bounds(C, low, high)
             weights = (y, x) if transposed else (x, y)
             options = least, most, weights, epsilon, tol
             if cost.itemsize == 4 and most - least <= RANGE_32 * epsilon and tol >= FLOOR_32:

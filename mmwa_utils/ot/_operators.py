@@ -94,11 +94,10 @@ def _(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tol: float, max_iter: 
 
 def _warn(error: Float[Tensor, " batch"], tol: float, max_iter: int) -> None:
     """One warning for the batch. Elsewhere than on the host it would cost a synchronisation: read `converged`."""
-    reached = error.numpy() <= tol
-    if not reached.all():
-        failed = int(error.isnan().sum())
+    if not error.numpy().max() <= tol:  # a NaN is the largest, and below nothing
+        failed, reached = int(error.isnan().sum()), int((error <= tol).sum())
         warnings.warn(
-            f"{len(error) - reached.sum()} of {len(error)} transport problems did not reach tol={tol:g}"
+            f"{len(error) - reached} of {len(error)} transport problems did not reach tol={tol:g}"
             f" within max_iter={max_iter} ({failed} of them because their cost is not finite):"
             " see `converged` and `marginal_error`. Raise max_iter, tol or epsilon.",
             ConvergenceWarning,

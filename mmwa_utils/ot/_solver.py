@@ -192,9 +192,9 @@ def sinkhorn(
     cost, epsilon, tol = cost.contiguous(), float(epsilon), float(tol)
     f, g, n_iter, error, plan = solve(cost.detach(), a.detach(), b.detach(), epsilon, tol, max_iter)
     # A failed problem goes on as an empty one, so nothing of its cost can reach a gradient.
-    failed = error.isnan()
-    if not (error.is_cpu and at_once(error)) or bool(failed.any()):  # elsewhere than on the host, looking is a stall
-        a, b = a.masked_fill(failed[:, None], 0), b.masked_fill(failed[:, None], 0)
+    if not (error.is_cpu and at_once(error)) or error.sum().isnan():  # elsewhere than on the host, looking is a stall
+        failed = error.isnan()[:, None]
+        a, b = a.masked_fill(failed, 0), b.masked_fill(failed, 0)
     return SinkhornResult(a, b, cost, epsilon, tol, n_iter, error, empty, (plan, f, g))
 
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from . import _checks
+from . import _checks, _numba_costs
 from ._operators import at_once, without_autocast
 
 
@@ -33,6 +33,11 @@ def _ieee() -> Iterator[None]:
             setting.fp32_precision = precision
 
 
+def _on_host(*tensors: Tensor) -> bool:
+    """Whether there are numbers in the CPU's memory, and nobody records what is done with them."""
+    return tensors[0].is_cpu and at_once(*tensors)
+
+
 def _matmul(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch dim m"]) -> Float[Tensor, "batch n m"]:
     """Batched matrix product in IEEE arithmetic."""
     return _product(x, y) if at_once(x, y) else _product_operator(x, y)
@@ -40,7 +45,9 @@ def _matmul(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch dim m"]) ->
 
 def _product(x: Tensor, y: Tensor) -> Tensor:
     with _ieee(), without_autocast(x.device.type):
-        return torch.bmm(x, y)
+        if not _on_host(x, y):
+            return torch.bmm(x, y)
+        return torch.bmm(x, y, out=_numba_costs.large((len(x), x.shape[1], y.shape[2]), x))
 
 
 # An operator, so compiled code keeps the settings too.
@@ -82,7 +89,10 @@ class _Cosine(torch.autograd.Function):
         """One product and a scaling in place; the normalised tokens are never stored."""
         cost = _matmul(x, y.mT)
         inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
-        cost.mul_(-inverse_x[:, :, None]).mul_(inverse_y[:, None, :]).add_(1)
+        if _on_host(cost):
+            _numba_costs.distance_(cost, inverse_x, inverse_y)
+        else:
+            cost.mul_(-inverse_x[:, :, None]).mul_(inverse_y[:, None, :]).add_(1)
         ctx.save_for_backward(x, y, cost, inverse_x, inverse_y)
         return cost
 
@@ -93,10 +103,14 @@ class _Cosine(torch.autograd.Function):
         if torch.is_grad_enabled():
             # For a second derivative the norms must be functions of the tokens.
             inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
-        weights = grad * (inverse_x[:, :, None] * -inverse_y[:, None, :])
-        turning = torch.addcmul(grad, grad, cost, value=-1)
-        grad_x = _pull_back(weights, turning.sum(2) * inverse_x**2, x, y) if ctx.needs_input_grad[0] else None
-        grad_y = _pull_back(weights.mT, turning.sum(1) * inverse_y**2, y, x) if ctx.needs_input_grad[1] else None
+        if _on_host(grad, cost):
+            weights, turn_x, turn_y = _numba_costs.turn(grad, cost, inverse_x, inverse_y)
+        else:
+            weights = grad * (inverse_x[:, :, None] * -inverse_y[:, None, :])
+            turning = torch.addcmul(grad, grad, cost, value=-1)
+            turn_x, turn_y = turning.sum(2) * inverse_x**2, turning.sum(1) * inverse_y**2
+        grad_x = _pull_back(weights, turn_x, x, y) if ctx.needs_input_grad[0] else None
+        grad_y = _pull_back(weights.mT, turn_y, y, x) if ctx.needs_input_grad[1] else None
         return grad_x, grad_y
 
 

@@ -115,6 +115,22 @@ def test_costs(cost):
     assert torch.autograd.gradgradcheck(lambda x, y: cost(x, y, mask_x=mask), (x, y), atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 70), (40, 50, 90), (3, 700, 600)])
+def test_the_compiled_cosine_is_the_differentiable_one(shape):
+    # Sizes for one thread and for several, of one problem and of many, and with gradients of several MiB.
+    generator = torch.Generator().manual_seed(0)
+    batch, n, m = shape
+    x, y = (torch.randn(batch, length, 768, generator=generator).requires_grad_() for length in (n, m))
+    pull = torch.randn(shape, generator=generator)
+    compiled = torch.autograd.grad(cosine_cost(x, y), (x, y), pull)
+    recorded = torch.autograd.grad(cosine_cost(x, y), (x, y), pull, create_graph=True)
+    unit = (torch.nn.functional.normalize(tokens.double(), dim=2) for tokens in (x, y))
+    torch.testing.assert_close(cosine_cost(x, y).double(), 1 - next(unit) @ next(unit).mT, atol=1e-6, rtol=0)
+    for fast, slow in zip(compiled, recorded, strict=True):
+        assert (fast.requires_grad, slow.requires_grad) == (False, True), "both ways were meant to be taken"
+        torch.testing.assert_close(fast, slow, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("cost", [cosine_cost, sqeuclidean_cost])
 def test_costs_at_zero_vectors_and_coincident_points(cost):
     x = torch.tensor([[[0.0, 0.0], [1.0, 2.0], [1.0, 2.0]]], requires_grad=True)

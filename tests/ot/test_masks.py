@@ -121,6 +121,7 @@ def test_a_cost_that_is_no_number_flags_its_problem_alone(clouds, bad):
         result = sinkhorn(cost, epsilon=0.2)
     assert result.converged.tolist() == [True, False, True]
     assert result.failed.tolist() == [False, True, False]
+    assert (result.n_iter == 0).tolist() == [False, True, False]
     assert result.value.isnan().tolist() == [False, True, False]
     assert result.transport_cost.isnan().tolist() == [False, True, False]
     assert result.marginal_error.isnan().tolist() == [False, True, False]
