@@ -6,11 +6,15 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
 from mmwa_utils.types import DatasetSpec, Sample
+
+KEPT = 1024
+"""Samples of the largest stand-in split that is kept in memory once decoded: every epoch reads them again."""
 
 
 class IndexedSplit(ABC):
@@ -30,6 +34,10 @@ class IndexedSplit(ABC):
     ) -> None:
         self.name, self.spec, self.standin = name, spec, standin
         self._ids, self._labels = list(ids), labels
+        self._kept: dict[int, Sample] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_kept": {}}
 
     @abstractmethod
     def read(self, index: int) -> Sample:
@@ -55,10 +63,14 @@ class IndexedSplit(ABC):
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(f"sample {index} of {self.spec.name}/{self.name}, which has {len(self)}")
-        return self.read(position)
+        if not self.standin or len(self) > KEPT:
+            return self.read(position)
+        if position not in self._kept:
+            self._kept[position] = self.read(position)
+        return self._kept[position]
 
     def __iter__(self) -> Iterator[Sample]:
-        return (self.read(index) for index in range(len(self)))
+        return (self[index] for index in range(len(self)))
 
     def labels(self) -> Shaped[np.ndarray, "samples ..."]:
         """Labels in order, (samples,) or (samples, labels), without decoding a sample."""

@@ -12,6 +12,7 @@ from mmwa_utils import datasets
 from mmwa_utils.cli.data import app
 from mmwa_utils.datasets import DatasetError, module
 from mmwa_utils.datasets._report import ReportBuilder
+from mmwa_utils.datasets._story import MARKER
 from mmwa_utils.types import DatasetSpec, Sample, Split
 
 
@@ -132,3 +133,18 @@ def test_the_command_converts_and_never_executes(tmp_path: Path, monkeypatch: py
     assert (code, "nothing was executed" in text) == (1, True)
     assert _run("verify", "cmu_mosei", str(bad))[0] == 1
     assert not (tmp_path / "created").exists()
+
+
+def test_a_small_standin_is_decoded_once_and_a_release_every_time(tmp_path: Path) -> None:
+    # A stand-in's epochs read the same few samples again and again; a release would fill the memory.
+    root = datasets.write_standin("hateful_memes", tmp_path / "memes", samples=40, seed=1)
+    standin = datasets.open_split("hateful_memes", root, "train")
+    (root / MARKER).unlink()
+    release = datasets.open_split("hateful_memes", root, "train")
+    assert standin[0].modalities["image"] == release[0].modalities["image"]
+    for picture in (root / "img").iterdir():
+        picture.unlink()
+    assert standin[0] is standin[-len(standin)]
+    for forgetful in (release, pickle.loads(pickle.dumps(standin))):
+        with pytest.raises(DatasetError, match=r"\.png"):
+            forgetful[0]
