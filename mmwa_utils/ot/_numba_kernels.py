@@ -299,7 +299,6 @@ def _unit(weights, where, out):  # type: ignore[no-untyped-def]
     count, total = len(where), 0.0
     for k in range(count):
         out[k] = weights[where[k]]
-    for k in range(count):
         total += out[k]
     for k in range(count):
         out[k] = out[k] / total

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from . import _checks, _numba_costs
+from . import _checks
 from ._operators import at_once, without_autocast
 
 
@@ -38,6 +39,13 @@ def _on_host(*tensors: Tensor) -> bool:
     return tensors[0].is_cpu and at_once(*tensors)
 
 
+def _compiled() -> ModuleType:
+    """The passes that are compiled for the CPU, imported when they are first wanted, as the back ends are."""
+    from . import _numba_costs
+
+    return _numba_costs
+
+
 def _matmul(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch dim m"]) -> Float[Tensor, "batch n m"]:
     """Batched matrix product in IEEE arithmetic."""
     return _product(x, y) if at_once(x, y) else _product_operator(x, y)
@@ -47,7 +55,7 @@ def _product(x: Tensor, y: Tensor) -> Tensor:
     with _ieee(), without_autocast(x.device.type):
         if not _on_host(x, y):
             return torch.bmm(x, y)
-        return torch.bmm(x, y, out=_numba_costs.large((len(x), x.shape[1], y.shape[2]), x))
+        return torch.bmm(x, y, out=_compiled().large((len(x), x.shape[1], y.shape[2]), x))
 
 
 # An operator, so compiled code keeps the settings too.
@@ -90,7 +98,7 @@ class _Cosine(torch.autograd.Function):
         cost = _matmul(x, y.mT)
         inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
         if _on_host(cost):
-            _numba_costs.distance_(cost, inverse_x, inverse_y)
+            _compiled().distance_(cost, inverse_x, inverse_y)
         else:
             cost.mul_(-inverse_x[:, :, None]).mul_(inverse_y[:, None, :]).add_(1)
         ctx.save_for_backward(x, y, cost, inverse_x, inverse_y)
@@ -104,7 +112,7 @@ class _Cosine(torch.autograd.Function):
             # For a second derivative the norms must be functions of the tokens.
             inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
         if _on_host(grad, cost):
-            weights, turn_x, turn_y = _numba_costs.turn(grad, cost, inverse_x, inverse_y)
+            weights, turn_x, turn_y = _compiled().turn(grad, cost, inverse_x, inverse_y)
         else:
             weights = grad * (inverse_x[:, :, None] * -inverse_y[:, None, :])
             turning = torch.addcmul(grad, grad, cost, value=-1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmwa_utils.ot import _backend, _numba_kernels, _operators, reference, sinkhorn
+from mmwa_utils.ot import _backend, _numba_costs, _numba_kernels, _operators, reference, sinkhorn
 
 SHAPES = [(1, 1), (1, 9), (9, 1), (2, 3), (4, 16), (5, 17), (16, 4), (20, 50), (31, 33), (50, 20), (33, 129)]
 
@@ -97,8 +97,12 @@ def test_the_operators_describe_themselves(clouds, weights):
     torch.library.opcheck(_operators.make_plan, (cost, f, g, a, b, 0.3), test_utils=checks)
 
 
-def test_compiled_functions_call_none_of_another_file() -> None:
+@pytest.mark.parametrize(
+    ("module", "called"),
+    [(_numba_kernels, {"solve_range", "plan_range"}), (_numba_costs, {"_distance_range", "_turn_range"})],
+)
+def test_compiled_functions_call_none_of_another_file(module, called) -> None:
     """Numba's cache watches a function's own file: a kernel elsewhere could change, and its callers run the old one."""
-    compiled = {name: value for name, value in vars(_numba_kernels).items() if hasattr(value, "py_func")}
-    assert {"solve_range", "plan_range"} <= compiled.keys()
-    assert {value.py_func.__code__.co_filename for value in compiled.values()} == {_numba_kernels.__file__}
+    compiled = {name: value for name, value in vars(module).items() if hasattr(value, "py_func")}
+    assert called <= compiled.keys()
+    assert {value.py_func.__code__.co_filename for value in compiled.values()} == {module.__file__}
