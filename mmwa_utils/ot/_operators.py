@@ -51,6 +51,11 @@ def at_once(*tensors: Tensor) -> bool:
     return not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
 
 
+def on_host(*tensors: Tensor) -> bool:
+    """Whether there are numbers in the CPU's memory, free to be looked at: elsewhere, looking stalls the device."""
+    return tensors[0].is_cpu and at_once(*tensors)
+
+
 def _solve(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tol: float, max_iter: int) -> Solved:
     if cost.numel() == 0:
         return _outputs(cost)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import _checks
 from ._backend import potential_dtype
-from ._operators import Value, at_once, make_plan, optimal_plan, optimal_potentials, solve
+from ._operators import Value, make_plan, on_host, optimal_plan, optimal_potentials, solve
 
 DEFAULT_TOL = {torch.float32: 1e-6, torch.float64: 1e-9}
 
@@ -43,6 +43,8 @@ class SinkhornResult:
     """Problems without a token on at least one side."""
     _solved: tuple[Tensor, Tensor, Tensor] = field(repr=False)
     """Plan (see `_operators.solve`) and potentials as the back end left them, without their derivatives."""
+    _sound: bool = field(default=False, repr=False)
+    """Whether it is known that no problem failed: so it is on the host, where looking costs nothing."""
     _plans: dict[bool, Tensor] = field(default_factory=dict, init=False, repr=False)
     """The plan with and without its derivatives."""
 
@@ -88,15 +90,17 @@ class SinkhornResult:
     @property
     def value(self) -> Float[Tensor, " batch"]:
         """The regularised value `<P, C> + epsilon KL(P | a b^T)`; its gradient with respect to the cost is the plan."""
-        value = Value.apply(*self._problem)
-        return value.masked_fill(self.failed, torch.nan)
+        return self._flagged(Value.apply(*self._problem))
 
     @property
     def transport_cost(self) -> Float[Tensor, " batch"]:
         """`<P, C>`, whose gradient is *not* the plan: the plan moves with the cost."""
         tokens = (self.a != 0)[:, :, None] & (self.b != 0)[:, None, :]
-        moved = (self.plan * self.cost.masked_fill(~tokens, 0)).sum(dim=(1, 2))
-        return moved.masked_fill(self.failed, torch.nan)
+        return self._flagged((self.plan * self.cost.masked_fill(~tokens, 0)).sum(dim=(1, 2)))
+
+    def _flagged(self, values: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """NaN for the failed problems."""
+        return values if self._sound else values.masked_fill(self.failed, torch.nan)
 
     @property
     @torch.no_grad()
@@ -188,14 +192,16 @@ def sinkhorn(
         empty = torch.zeros(batch, dtype=torch.bool, device=cost.device)
     else:
         empty = (a.sum(dim=1) == 0) | (b.sum(dim=1) == 0)
-        a, b = a.masked_fill(empty[:, None], 0), b.masked_fill(empty[:, None], 0)
+        if not on_host(empty) or empty.any():
+            a, b = a.masked_fill(empty[:, None], 0), b.masked_fill(empty[:, None], 0)
     cost, epsilon, tol = cost.contiguous(), float(epsilon), float(tol)
     f, g, n_iter, error, plan = solve(cost.detach(), a.detach(), b.detach(), epsilon, tol, max_iter)
     # A failed problem goes on as an empty one, so nothing of its cost can reach a gradient.
-    if not (error.is_cpu and at_once(error)) or error.sum().isnan():  # elsewhere than on the host, looking is a stall
+    sound = on_host(error) and not error.sum().isnan()
+    if not sound:
         failed = error.isnan()[:, None]
         a, b = a.masked_fill(failed, 0), b.masked_fill(failed, 0)
-    return SinkhornResult(a, b, cost, epsilon, tol, n_iter, error, empty, (plan, f, g))
+    return SinkhornResult(a, b, cost, epsilon, tol, n_iter, error, empty, (plan, f, g), sound)
 
 
 def _weights(

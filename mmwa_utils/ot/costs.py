@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from . import _checks
-from ._operators import at_once, without_autocast
+from ._operators import at_once, on_host, without_autocast
 
 
 @contextmanager
@@ -34,11 +34,6 @@ def _ieee() -> Iterator[None]:
             setting.fp32_precision = precision
 
 
-def _on_host(*tensors: Tensor) -> bool:
-    """Whether there are numbers in the CPU's memory, and nobody records what is done with them."""
-    return tensors[0].is_cpu and at_once(*tensors)
-
-
 def _compiled() -> ModuleType:
     """The passes that are compiled for the CPU, imported when they are first wanted, as the back ends are."""
     from . import _numba_costs
@@ -53,7 +48,7 @@ def _matmul(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch dim m"]) ->
 
 def _product(x: Tensor, y: Tensor) -> Tensor:
     with _ieee(), without_autocast(x.device.type):
-        if not _on_host(x, y):
+        if not on_host(x, y):
             return torch.bmm(x, y)
         return torch.bmm(x, y, out=_compiled().large((len(x), x.shape[1], y.shape[2]), x))
 
@@ -97,7 +92,7 @@ class _Cosine(torch.autograd.Function):
         """One product and a scaling in place; the normalised tokens are never stored."""
         cost = _matmul(x, y.mT)
         inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
-        if _on_host(cost):
+        if on_host(cost):
             _compiled().distance_(cost, inverse_x, inverse_y)
         else:
             cost.mul_(-inverse_x[:, :, None]).mul_(inverse_y[:, None, :]).add_(1)
@@ -111,7 +106,7 @@ class _Cosine(torch.autograd.Function):
         if torch.is_grad_enabled():
             # For a second derivative the norms must be functions of the tokens.
             inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
-        if _on_host(grad, cost):
+        if on_host(grad, cost):
             weights, turn_x, turn_y = _compiled().turn(grad, cost, inverse_x, inverse_y)
         else:
             weights = grad * (inverse_x[:, :, None] * -inverse_y[:, None, :])
