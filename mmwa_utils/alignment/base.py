@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, cast
@@ -93,6 +93,10 @@ class Alignment(nn.Module, ABC):
     def compare(self, x: Tokens, y: Tokens) -> PairValues:
         """A value per sample for two modalities, whose masks are True at the tokens that take part."""
 
+    def compare_pairs(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[PairValues]:
+        """`compare` each pair; who compares every sample by itself may take several pairs for one batch."""
+        return [self.compare(x, y) for x, y in pairs]
+
     def forward(self, tokens: Mapping[str, Tokens] | LayerTokens) -> AlignmentResult:
         """Compare every pair of modalities.
 
@@ -106,9 +110,11 @@ class Alignment(nn.Module, ABC):
         for layer in self._chosen_layers(tokens):
             content = {name: self._content(modality) for name, modality in layer.items()}
             _check_shapes(content)
-            for (name_x, x), (name_y, y) in combinations(content.items(), 2):
-                both = x.mask.any(dim=1) & y.mask.any(dim=1)
-                found.setdefault(f"{name_x}-{name_y}", []).append((self.compare(x, y), both))
+            names = list(combinations(content, 2))
+            compared = self.compare_pairs([(content[x], content[y]) for x, y in names])
+            present = {name: modality.mask.any(dim=1) for name, modality in content.items()}
+            for (x, y), pair in zip(names, compared, strict=True):
+                found.setdefault(f"{x}-{y}", []).append((pair, present[x] & present[y]))
         if not found:  # one modality: nothing to align, but still a loss that can be added
             return AlignmentResult(next(iter(layer.values())).values.new_zeros((), dtype=torch.float32), {})
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 import torch
 
@@ -120,3 +122,26 @@ def test_half_precision_tokens_are_widened():
     assert loss.dtype == torch.float32
     widened = {name: Tokens(t.values.float(), t.mask) for name, t in half.items()}
     assert loss == aligned(widened).loss
+
+
+@pytest.mark.parametrize("lengths", [(6, 6, 6), (4, 6, 6), (4, 5, 6)])
+@pytest.mark.parametrize("value", ["regularised", "transport", "divergence"])
+def test_pairs_solved_together_are_the_pairs_solved_alone(lengths: tuple[int, int, int], value: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tokens = {}
+    for name, length in zip(("text", "vision", "audio"), lengths, strict=True):
+        mask = torch.rand(5, length, generator=generator) < 0.7
+        mask[0] = name != "audio"  # one sample has no sound
+        tokens[name] = Tokens(torch.randn(5, length, 8, generator=generator).requires_grad_(), mask)
+    leaves = [modality.values for modality in tokens.values()]
+    alignment = WassersteinAlignment(epsilon=0.3, value=value)
+    result = alignment(tokens)
+    alone = [alignment({x: tokens[x], y: tokens[y]}) for x, y in combinations(tokens, 2)]
+    assert list(result.pairs) == [name for each in alone for name in each.pairs]
+    for (name, pair), each in zip(result.pairs.items(), alone, strict=True):
+        for field, expected in vars(each.pairs[name]).items():
+            torch.testing.assert_close(getattr(pair, field), expected, msg=f"{name}.{field}")
+    gradients = torch.autograd.grad(result.loss, leaves)
+    expected = torch.autograd.grad(torch.stack([each.loss for each in alone]).mean(), leaves)
+    for ours, theirs in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
