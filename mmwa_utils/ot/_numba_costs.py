@@ -6,6 +6,8 @@ cost more than the products. Nothing here calls a compiled function of another f
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -14,8 +16,11 @@ from torch import Tensor
 
 from ._numba import share
 
+# Written out and not imported: Numba's cache would not notice a change of another file's options either.
+OPTIONS: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz"}, "cache": True, "nogil": True}
 
-@njit(fastmath={"contract", "reassoc", "nsz"}, cache=True, nogil=True)
+
+@njit(**OPTIONS)
 def _distance_range(start, stop, products, inverse_x, inverse_y):  # type: ignore[no-untyped-def]
     """<x, y> becomes 1 - <x, y> / (|x| |y|), for the problems `start` to `stop`."""
     n, m = products.shape[1:]
@@ -28,7 +33,7 @@ def _distance_range(start, stop, products, inverse_x, inverse_y):  # type: ignor
                 C[i, j] = one - C[i, j] * (x * y[j])
 
 
-@njit(fastmath={"contract", "reassoc", "nsz"}, cache=True, nogil=True)
+@njit(**OPTIONS)
 def _turn_range(start, stop, grad, cost, inverse_x, inverse_y, weights, turn_x, turn_y):  # type: ignore[no-untyped-def]
     """`turn` for the problems `start` to `stop`, into its three results."""
     n, m = cost.shape[1:]
