@@ -14,31 +14,29 @@ Up to `KERNEL_RANGE[float32]` the kernel of a float32 cost is float32; above, an
 sums can show, it is float64; above `KERNEL_RANGE[float64]` epsilon is scaled and the scalings are absorbed into the
 potentials, which is the log domain at the price of the kernel domain. Potentials and exponents are always float64.
 
-Work is shared between Python threads, not by Numba's own: the kernels release the interpreter's lock, each worker takes
-the next few problems when it is done, and neither forks nor several calling threads are a hazard. The number of threads
-is PyTorch's (`torch.set_num_threads`).
+The threads are PyTorch's, and as many (`torch.set_num_threads`): each takes the next few problems when it is done with
+its last (`_threads`).
 """
 
 from __future__ import annotations
 
-import functools
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ._backend import Solution
+from ._memory import empty
 from ._numba_kernels import plan_range, solve_range
+from ._threads import share
 
 LARGEST = 1 << 20
 """Entries of the largest problem taken here: a larger kernel leaves the cache, and matrix products win."""
 CHUNK = 32
-"""Most problems a worker takes at a time; fewer of few, for a hard one takes as long as a hundred easy ones."""
+"""Most problems a thread takes at a time: a hard one takes as long as a hundred easy ones."""
 ALONE = 1 << 17
-"""Entries of a batch below which the calling thread works alone: it is done before another one has woken up."""
+"""Entries of a batch below which the calling thread works alone."""
 
 
 def supports(cost: Float[Tensor, "batch n m"]) -> bool:
@@ -61,11 +59,11 @@ def solve(
         g=torch.empty(batch, m, dtype=torch.float64),
         n_iter=torch.empty(batch, dtype=torch.int32),
         marginal_error=torch.empty(batch, dtype=torch.float64),
-        plan=torch.empty_like(cost),
+        plan=empty(tuple(cost.shape), cost),
     )
     inputs = cost.numpy(), a.numpy(), b.numpy(), epsilon, tol, max_iter
     outputs = tuple(out.numpy() for out in vars(found).values())
-    share(batch, cost.numel(), lambda start, stop: solve_range(start, stop, *inputs, *outputs))
+    _share(cost, lambda start, stop: solve_range(start, stop, *inputs, *outputs))
     return found
 
 
@@ -78,30 +76,11 @@ def plan(
     epsilon: float,
 ) -> Float[Tensor, "batch n m"]:
     """The plan of given potentials; see `_backend`."""
-    out = torch.empty_like(cost)
+    out = empty(tuple(cost.shape), cost)
     inputs = (*(tensor.detach().numpy() for tensor in (cost, f, g, a, b)), epsilon, out.numpy())
-    share(len(cost), cost.numel(), lambda start, stop: plan_range(start, stop, *inputs))
+    _share(cost, lambda start, stop: plan_range(start, stop, *inputs))
     return out
 
 
-@functools.cache
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """Worker threads, made once per process: a forked child does not inherit its parent's."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="sinkhorn")
-
-
-def share(batch: int, entries: int, work: Callable[[int, int], None]) -> None:
-    """Run `work(start, stop)` over the batch: each thread, the calling one too, takes the next problems when free."""
-    threads = 1 if entries < ALONE else torch.get_num_threads()
-    size = max(1, batch if threads == 1 else min(CHUNK, batch // (4 * threads)))
-    chunks = iter(range(0, batch, size))
-
-    def worker(chunks: Iterator[int]) -> None:
-        for start in chunks:
-            work(start, min(start + size, batch))
-
-    helpers = min(threads, -(-batch // size)) - 1
-    waiting = [_pool(helpers, os.getpid()).submit(worker, chunks) for _ in range(helpers)]
-    worker(chunks)
-    for helper in waiting:
-        helper.result()
+def _share(cost: Float[Tensor, "batch n m"], work: Callable[[int, int], None]) -> None:
+    share(len(cost), work, most=CHUNK, alone=cost.numel() < ALONE)

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ._backend import choose, potential_dtype
+from ._memory import empty
 
 RIDGE = 1e-13
 """Added to the implicit system, whose smallest eigenvalue is 1 - rho: plans of separate blocks make it singular."""
@@ -232,6 +233,13 @@ def optimal_plan(
     return Plan.apply(made, cost, f, g, a, b, epsilon)
 
 
+def _scaled(plan: Float[Tensor, "batch n m"], scale: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch n m"]:
+    """Each plan times the number of its problem."""
+    if on_host(plan, scale):
+        return torch.mul(plan, scale[:, :, None], out=empty(tuple(plan.shape), plan))
+    return plan * scale[:, :, None]
+
+
 class Value(torch.autograd.Function):
     """The regularised value <a, f> + <b, g>, whose gradient with respect to the cost is the plan."""
 
@@ -249,7 +257,7 @@ class Value(torch.autograd.Function):
         """The plan, scaled by what comes in."""
         scale, problem = grad[:, None], (*ctx.saved_tensors, ctx.epsilon)
         f, g = optimal_potentials(*problem)
-        grad_cost = optimal_plan(*problem) * scale[:, :, None] if ctx.needs_input_grad[1] else None
+        grad_cost = _scaled(optimal_plan(*problem), scale) if ctx.needs_input_grad[1] else None
         grad_a = (scale * f).to(ctx.dtype) if ctx.needs_input_grad[2] else None
         grad_b = (scale * g).to(ctx.dtype) if ctx.needs_input_grad[3] else None
         return None, grad_cost, grad_a, grad_b, None, None, None

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from . import _checks
+from ._memory import empty
 from ._operators import at_once, on_host, without_autocast
 
 
@@ -41,6 +42,11 @@ def _compiled() -> ModuleType:
     return _numba_costs
 
 
+def _in_cache(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch m dim"]) -> bool:
+    """Whether the compiled passes take these tokens."""
+    return on_host(x, y) and _compiled().takes(x, y)
+
+
 def _matmul(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch dim m"]) -> Float[Tensor, "batch n m"]:
     """Batched matrix product in IEEE arithmetic."""
     return _product(x, y) if at_once(x, y) else _product_operator(x, y)
@@ -50,7 +56,7 @@ def _product(x: Tensor, y: Tensor) -> Tensor:
     with _ieee(), without_autocast(x.device.type):
         if not on_host(x, y):
             return torch.bmm(x, y)
-        return torch.bmm(x, y, out=_compiled().large((len(x), x.shape[1], y.shape[2]), x))
+        return torch.bmm(x, y, out=empty((len(x), x.shape[1], y.shape[2]), x))
 
 
 # An operator, so compiled code keeps the settings too.
@@ -90,12 +96,12 @@ class _Cosine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Float[Tensor, "batch n m"]:
         """One product and a scaling in place; the normalised tokens are never stored."""
-        cost = _matmul(x, y.mT)
-        inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
-        if on_host(cost):
-            _compiled().distance_(cost, inverse_x, inverse_y)
+        if _in_cache(x, y):
+            with _ieee(), without_autocast(x.device.type):
+                cost, inverse_x, inverse_y = _compiled().cosine(x, y)
         else:
-            cost.mul_(-inverse_x[:, :, None]).mul_(inverse_y[:, None, :]).add_(1)
+            inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
+            cost = _matmul(x, y.mT).mul_(-inverse_x[:, :, None]).mul_(inverse_y[:, None, :]).add_(1)
         ctx.save_for_backward(x, y, cost, inverse_x, inverse_y)
         return cost
 
@@ -106,12 +112,12 @@ class _Cosine(torch.autograd.Function):
         if torch.is_grad_enabled():
             # For a second derivative the norms must be functions of the tokens.
             inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
-        if on_host(grad, cost):
-            weights, turn_x, turn_y = _compiled().turn(grad, cost, inverse_x, inverse_y)
-        else:
-            weights = grad * (inverse_x[:, :, None] * -inverse_y[:, None, :])
-            turning = torch.addcmul(grad, grad, cost, value=-1)
-            turn_x, turn_y = turning.sum(2) * inverse_x**2, turning.sum(1) * inverse_y**2
+        elif _in_cache(x, y):
+            with _ieee(), without_autocast(x.device.type):
+                return _compiled().cosine_gradient(grad, *ctx.saved_tensors, ctx.needs_input_grad)
+        weights = grad * (inverse_x[:, :, None] * -inverse_y[:, None, :])
+        turning = torch.addcmul(grad, grad, cost, value=-1)
+        turn_x, turn_y = turning.sum(2) * inverse_x**2, turning.sum(1) * inverse_y**2
         grad_x = _pull_back(weights, turn_x, x, y) if ctx.needs_input_grad[0] else None
         grad_y = _pull_back(weights.mT, turn_y, y, x) if ctx.needs_input_grad[1] else None
         return grad_x, grad_y
