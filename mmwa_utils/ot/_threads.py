@@ -26,11 +26,12 @@ _TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 def share(batch: int, work: Callable[[int, int], None], *, most: int, alone: bool) -> None:
     """Run `work(start, stop)` over the batch: each thread, the calling one too, takes the next problems when free.
 
-    `most` problems at a time; fewer of few, so that the threads end together. `alone`: there is so little to do that
-    the calling thread is done before the others have begun.
+    At most `most` problems at a time, and each thread in at least four turns, so that they end together. `alone`: there
+    is so little to do that the calling thread is done before the others have begun.
     """
     threads = 1 if alone else torch.get_num_threads()
-    size = max(1, batch if threads == 1 else min(most, batch // (4 * threads)))
+    turns = threads * max(4, -(-batch // (threads * most)))
+    size = batch if threads == 1 else -(-batch // turns)
     if size >= batch:
         work(0, batch)
         return
