@@ -1,9 +1,9 @@
 """Memory on the host that has been written to before.
 
-The system hands out memory page by page, at the first write to each, which takes it longer than the write. PyTorch keeps
-what is freed on a GPU; on a CPU it gives it back, so every training step pays for its pages anew: for the gradients of
-256 problems of 50 x 50 tokens in 64 dimensions more than for the arithmetic. Therefore the engine's larger results
-return here once nothing uses them any more, and the next of about that size is written to the same pages.
+The system hands out memory page by page, at the first write to each, and takes longer for it than the write. PyTorch
+keeps what is freed on a GPU; on a CPU it gives it back, so every training step pays for its pages anew: for the
+gradients of 256 problems of 50 x 50 tokens in 64 dimensions as much as for their arithmetic. Therefore the engine's
+larger results return here once nothing uses them any more, and the next of about that size goes to the same pages.
 """
 
 from __future__ import annotations
@@ -46,15 +46,16 @@ def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
 def _take(size: int) -> np.ndarray:
     """A buffer that waits and fits and is not much too large, or a new one.
 
-    Without a lock, since a buffer may return in the middle of this: each step takes or adds one, or fails.
+    The latest first: more of it may still be in the cache; those that do not fit become the first to go. Without a
+    lock, since a buffer may return in the middle of this: each step takes or adds one, or fails.
     """
     for _ in range(KEPT):
         try:
-            buffer = _waiting.popleft()
+            buffer = _waiting.pop()
         except IndexError:
             break
         if size <= len(buffer) <= 2 * size:
             return buffer
-        _waiting.append(buffer)
+        _waiting.appendleft(buffer)
     # NumPy asks for large pages (from 4 MiB on): 500 times fewer to hand out.
     return np.empty(size, np.uint8)

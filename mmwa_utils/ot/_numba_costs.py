@@ -98,10 +98,7 @@ def _scale_range(start, stop, scale, x, out):  # type: ignore[no-untyped-def]
 
 
 def takes(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch m dim"]) -> bool:
-    """Whether there are tokens, and their cost fits in the cache: by the shape of a problem alone, so to the bit.
-
-    A larger one is a thread's work for too long: all of them multiply it faster.
-    """
+    """Whether there are tokens, and their cost fits in the cache; else all threads together multiply faster."""
     return x.numel() > 0 and y.numel() > 0 and x.shape[1] * y.shape[1] <= LARGEST
 
 

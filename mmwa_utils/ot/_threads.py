@@ -43,7 +43,7 @@ def share(batch: int, work: Callable[[int, int], None], *, most: int, alone: boo
             with torch.inference_mode(inference):
                 for start in chunks:
                     work(start, min(start + size, batch))
-        except BaseException as failure:  # noqa: BLE001 - raised below: here there is nobody to hear it
+        except BaseException as failure:  # raised below: here there is nobody to hear it
             failures.append(failure)
 
     team = _openmp()

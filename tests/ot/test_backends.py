@@ -99,7 +99,10 @@ def test_the_operators_describe_themselves(clouds, weights):
 
 @pytest.mark.parametrize(
     ("module", "called"),
-    [(_numba_kernels, {"solve_range", "plan_range"}), (_numba_costs, {"_distance_range", "_turn_range"})],
+    [
+        (_numba_kernels, {"solve_range", "plan_range"}),
+        (_numba_costs, {"_norm_range", "_distance_range", "_turn_range", "_scale_range"}),
+    ],
 )
 def test_compiled_functions_call_none_of_another_file(module, called) -> None:
     """Numba's cache watches a function's own file: a kernel elsewhere could change, and its callers run the old one."""
