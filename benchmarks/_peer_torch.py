@@ -41,7 +41,7 @@ def torch_loop(problem: Problem) -> Entry:
 
 
 def floor(problem: Problem) -> Entry:
-    """No solver: what every solver has to do, once. What is above it is what an engine can be faster at.
+    """No solver: what every solver has to do, once, as PyTorch does it for the whole batch at a time.
 
     For the plan an exponential of each entry; for the gradient also the matrix products of the cost and of its gradient
     with respect to both token sets. The gradients' memory is there already: an engine may get it faster than by a page
