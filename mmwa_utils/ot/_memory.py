@@ -19,7 +19,7 @@ from torch import Tensor
 SMALLEST, LARGEST = 1 << 20, 1 << 27
 """Bytes of what is kept: smaller memory never leaves the process, and larger would be missed elsewhere."""
 KEPT = 8
-"""Most buffers that wait for their next use: one more, and the one that was left longest ago is given up."""
+"""Most buffers that wait for their next use, a gigabyte in all: one more, and the longest unused is given up."""
 ALIGNED = 64
 """Bytes of a cache line: no vector of the compiled passes then lies across two."""
 
