@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 SMALLEST, LARGEST = 1 << 20, 1 << 27
-"""Bytes of what is kept: smaller memory never leaves the process, and larger would be missed elsewhere."""
+"""Bytes of what is kept: smaller is not worth the bookkeeping, and larger would be missed elsewhere."""
 KEPT = 8
 """Most buffers that wait for their next use, a gigabyte in all: one more, and the longest unused is given up."""
 ALIGNED = 64

@@ -36,13 +36,14 @@ ALONE = 1 << 21
 
 @njit(**OPTIONS)
 def _inverse_norms(x, inverse):  # type: ignore[no-untyped-def]
-    """1 / |x_i|, and 0 for a zero vector; summed in float64, where no square is too large or too small."""
+    """1 / |x_i|, and 0 for a zero vector, as in `costs._inverse_norm`; a float32's squares are summed in float64."""
     n, dim = x.shape
+    smallest = 1.1754943508222875e-38 if x.itemsize == 4 else 2.2250738585072014e-308
     for i in range(n):
         square = 0.0
         for k in range(dim):
             square += np.float64(x[i, k]) * np.float64(x[i, k])
-        inverse[i] = 1.0 / np.sqrt(square) if square != 0 else 0.0
+        inverse[i] = 0.0 if square <= smallest else 1.0 / np.sqrt(square)
 
 
 @njit(**OPTIONS)

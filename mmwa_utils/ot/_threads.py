@@ -4,7 +4,8 @@ After a parallel operator, PyTorch's idle threads spin for milliseconds, so that
 Threads of our own would compete with these for the cores: on two cores, a solve after an operator then takes as long as
 on one. So the work goes to the same threads, through the OpenMP runtime that PyTorch is linked with; and what PyTorch
 is asked to do within, as a product of a few matrices, it does on the thread that asks. Where that runtime cannot be
-called (macOS), and in a forked child, which has not inherited its threads, a pool of Python threads does the work.
+called (macOS) a pool of Python threads does the work; so it does in a forked child, which has not inherited PyTorch's
+threads: there a solve works, but a product of PyTorch's own may wait for them forever, as any of its operators may.
 
 Both kinds of thread spend their time in functions that release the interpreter's lock.
 """

@@ -22,14 +22,15 @@ from ._operators import at_once, on_host, without_autocast
 
 
 @contextmanager
-def _ieee() -> Iterator[None]:
-    """Full float32 products, on the GPU and in the CPU's library, and the caller's setting afterwards."""
+def _ieee(device: str) -> Iterator[None]:
+    """Full float32 products, on the GPU and in the CPU's library, no autocast, and the caller's settings afterwards."""
     settings: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = [setting.fp32_precision for setting in settings]
     for setting in settings:
         setting.fp32_precision = "ieee"
     try:
-        yield
+        with without_autocast(device):
+            yield
     finally:
         for setting, precision in zip(settings, before, strict=True):
             setting.fp32_precision = precision
@@ -53,7 +54,7 @@ def _matmul(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch dim m"]) ->
 
 
 def _product(x: Tensor, y: Tensor) -> Tensor:
-    with _ieee(), without_autocast(x.device.type):
+    with _ieee(x.device.type):
         if not on_host(x, y):
             return torch.bmm(x, y)
         return torch.bmm(x, y, out=empty((len(x), x.shape[1], y.shape[2]), x))
@@ -97,7 +98,7 @@ class _Cosine(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Float[Tensor, "batch n m"]:
         """One product and a scaling in place; the normalised tokens are never stored."""
         if _in_cache(x, y):
-            with _ieee(), without_autocast(x.device.type):
+            with _ieee(x.device.type):
                 cost, inverse_x, inverse_y = _compiled().cosine(x, y)
         else:
             inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
@@ -113,7 +114,7 @@ class _Cosine(torch.autograd.Function):
             # For a second derivative the norms must be functions of the tokens.
             inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
         elif _in_cache(x, y):
-            with _ieee(), without_autocast(x.device.type):
+            with _ieee(x.device.type):
                 return _compiled().cosine_gradient(grad, *ctx.saved_tensors, ctx.needs_input_grad)
         weights = grad * (inverse_x[:, :, None] * -inverse_y[:, None, :])
         turning = torch.addcmul(grad, grad, cost, value=-1)
@@ -143,9 +144,9 @@ class _SquaredEuclidean(torch.autograd.Function):
 
 
 def _inverse_norm(x: Float[Tensor, "batch n dim"]) -> Float[Tensor, "batch n"]:
-    """1 / |x|, and 0 for a zero vector, with gradient 0 there."""
+    """1 / |x|, and 0 for a zero vector, with gradient 0 there: zero is what the number type cannot square."""
     norm = torch.linalg.vector_norm(x, dim=2)
-    return norm.masked_fill(norm == 0, torch.inf).reciprocal()
+    return norm.masked_fill(norm <= torch.finfo(x.dtype).tiny ** 0.5, torch.inf).reciprocal()
 
 
 def cosine_cost(
@@ -164,7 +165,8 @@ def cosine_cost(
             on other tokens and gets gradient exactly 0; its cost is 1.
         mask_y: the same for `y`.
 
-    A zero vector has no direction: its cosine is taken as 0, its cost is 1 and its gradient 0.
+    A zero vector has no direction: its cosine is taken as 0, its cost is 1 and its gradient 0. So is one whose squared
+    length is not a normal number (shorter than 1e-19 in float32).
 
     Raises:
         ValueError: naming the argument, if a shape, number type, mask or device is wrong.

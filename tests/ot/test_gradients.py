@@ -140,6 +140,18 @@ def test_costs_at_zero_vectors_and_coincident_points(cost):
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-44, 1e-40, 1e-30, 1e-21, 1e-18])
+@pytest.mark.parametrize("recorded", [False, True])
+def test_the_cosine_of_the_shortest_vectors(size, recorded):
+    x, y = torch.full((1, 2, 1), size, requires_grad=True), torch.ones(1, 3, 1, requires_grad=True)
+    cost = cosine_cost(x, y)
+    gradients = torch.autograd.grad(cost, (x, y), torch.ones(1, 2, 3), create_graph=recorded)
+    torch.testing.assert_close(cost.detach(), torch.full((1, 2, 3), 1.0 if size < 1e-19 else 0.0))
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    if size < 1e-19:
+        assert not gradients[0].any()
+
+
 def test_a_gradient_is_not_kept_where_none_is_asked(clouds):
     result = sinkhorn(clouds(2, 4, 6), epsilon=0.3)
     assert not any(tensor.requires_grad for tensor in (result.f, result.plan, result.value))

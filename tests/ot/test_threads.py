@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -27,6 +28,7 @@ def team(request, monkeypatch) -> None:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="NO GNU OPENMP HERE: only the pool of threads was tested")
 def test_this_pytorch_lends_its_threads():
     # Else the tests below would run twice on the pool and say nothing of the other way.
     assert _threads._openmp() is not None
@@ -98,6 +100,7 @@ def test_engine_in_inference_mode_and_on_several_calling_threads(team, monkeypat
     assert all(torch.equal(plan, expected) for plan in found)
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12 warns of what is tested here
 def test_a_forked_child_solves(team):
     cost = torch.rand(64, 40, 60, generator=torch.Generator().manual_seed(0))
     expected = sinkhorn(cost, epsilon=0.5).plan.numpy()  # the parent's threads now exist, and the child lacks them
