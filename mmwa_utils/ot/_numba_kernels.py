@@ -2,8 +2,8 @@
 
 Numba caches a compiled function beside its file and looks for changes in that file alone: a function that calls one of
 another file would go on running that one's old code. Exponential and logarithm are polynomials, since LLVM vectorises
-those and no call into the C library. A division by zero gives infinity here, as in NumPy: Numba's default, an
-exception, would put a branch into every inner loop. `K.itemsize` tells float32 from float64.
+those and no call into the C library. A division by zero gives infinity, as in NumPy: Numba's default, an exception, is
+a branch in every inner loop. `K.itemsize` tells float32 from float64.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ FLOOR_32 = 5e-7
 """The smallest marginal error that float32 sums reach reliably; below, the kernel is kept in float64."""
 ABSORB_EVERY = 100
 """Sweeps after which the scalings are absorbed into the potentials, where the kernel alone could overflow."""
-SETTLE, WINDOW = 4, 2
+SETTLE, WINDOW = 3, 2
 """Sweeps that the error takes to follow a change of the relaxation, then sweeps to measure its rate; at the least."""
-TRUST = 0.3
-"""The largest first relaxation: the rate of the first sweeps is often slower than the final one."""
+FAR, STEADY = 0.3, 0.9
+"""A larger error than this, or a rate below this share of the sweep's before, says that the rate is not yet final."""
+PACE = 0.3
+"""The share of the way to 1 that a relaxation goes at most at once."""
 WORTHWHILE = 6
 """Plain sweeps that must still be ahead for over-relaxation to start: it costs a settling and a last plain sweep."""
 
@@ -172,29 +174,19 @@ def _sweep(K, a, b, u, v, w, omega):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def _next_omega(omega, trust, rate, log_left):  # type: ignore[no-untyped-def]
-    """The over-relaxation for the measured rate of decay of the error, and how far to trust such a measurement.
+def _next_omega(omega, rate, log_left):  # type: ignore[no-untyped-def]
+    """The over-relaxation for the measured rate of decay of the error, a number below 1.
 
     Let rho be the rate of plain Sinkhorn. Relaxed by theta = 1 + omega, the error decays at the rate lambda with
     (lambda + omega)^2 = lambda theta^2 rho (Young 1971, for successive over-relaxation; Thibault et al. 2021 and
     Lehmann et al. 2022 for Sinkhorn) as long as theta is below its best value 2 / (1 + sqrt(1 - rho)); at the best
-    value and above, lambda = omega. So a rate above omega tells rho, and rho the best omega.
-
-    Far from the solution the rate is not yet the final one, so omega starts at no more than `TRUST`; each window in
-    which the error falls halves the distance of that bound to 1. If the error rises, both fall back by half.
-    `log_left`, the logarithm of the factor by which the error has yet to fall, lets plain sweeps that are nearly done
-    go on.
+    value and above, lambda = omega. So a rate above omega tells rho, and rho the best omega. `log_left`: the logarithm
+    of the factor by which the error must yet fall.
     """
-    if rate >= 1.0 and omega > 0.0:
-        return omega / 2, omega / 2
-    best = omega
-    if rate > omega:
-        rho = min((rate + omega) ** 2 / (rate * (1.0 + omega) ** 2), 1.0 - 1e-6)
-        root = np.sqrt(1.0 - rho)
-        best = max(omega, (1.0 - root) / (1.0 + root))
-    if omega == 0.0 and rate < 1.0 and log_left > WORTHWHILE * np.log(rate):
-        best = 0.0
-    return min(best, trust), (1.0 + trust) / 2
+    if rate <= omega or (omega == 0.0 and log_left > WORTHWHILE * np.log(rate)):
+        return omega
+    root = np.sqrt(1.0 - min((rate + omega) ** 2 / (rate * (1.0 + omega) ** 2), 1.0 - 1e-6))
+    return min((1.0 - root) / (1.0 + root), omega + PACE * (1.0 - omega))
 
 
 @njit(fastmath=FAST, **OPTIONS)
@@ -209,32 +201,40 @@ def _relax(b, w, v, omega):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def scale(K, a, b, u, v, w, tol, max_iter):  # type: ignore[no-untyped-def]
-    """Iterate on one kernel until the L1 marginal error of (u, v) is at most `tol`; (iterations, error)."""
-    omega, trust, err, finishing = 0.0, TRUST, np.inf, False
-    changed, mark, settle, window = 2 - SETTLE, np.inf, SETTLE, WINDOW
+    """Iterate on one kernel until the L1 marginal error of (u, v) is at most `tol`; (iterations, error).
+
+    Relaxed by omega, a slowly falling error looks (1 + omega) / (1 - omega) times as large as a plain sweep leaves it:
+    so the plain sweep is tried that much earlier, and a growth by no more than that is no divergence.
+    """
+    omega, swell, finishing, retry, err, rate = 0.0, 1.0, False, 0, np.inf, 1.0
+    start, mark, unswollen, settle, window = 2, np.inf, np.inf, SETTLE, WINDOW
     for k in range(1, max_iter + 1):
         # The last sweep is plain: its rows are exact, so the plan's mass is 1 and the dual value <a, f> + <b, g>.
-        finishing = finishing or k == max_iter
-        step = 0.0 if finishing else omega
-        err = np.float64(_sweep(K, a, b, u, v, w, step))
+        plain = finishing or omega == 0.0 or k == max_iter
+        last, err = err, np.float64(_sweep(K, a, b, u, v, w, 0.0 if plain else omega))
         if not np.isfinite(err):
             return k, np.nan
-        if k == max_iter or (err <= tol and step == 0.0):
+        if k == max_iter or (err <= tol and plain):
             break
-        finishing = err <= tol
-        if k == changed + settle:
-            mark = err
-        elif k == changed + settle + window:
-            rate = (err / mark) ** (1.0 / window)
-            new, trust = _next_omega(omega, trust, rate, np.log(tol / err))
-            # An error relaxed by omega remembers about 1 / (1 - omega) sweeps, and above the best omega it swings as it
-            # falls: judged sooner, a swing looks like divergence.
+        retry = k + settle if finishing else retry
+        finishing = err <= (tol * swell if k >= retry else tol)
+        last_rate, rate = rate, err / last
+        if omega == 0.0 and k > 2 and (err > FAR or rate < STEADY * last_rate):
+            start = k
+        elif k == start + window:
+            new, mean = omega, (err / mark) ** (1.0 / window)
+            if mean < 1.0:
+                new = _next_omega(omega, mean, np.log(tol / err))
+            elif err > swell * unswollen:
+                new = omega / 2
+            unswollen = err / swell
+            # The error remembers about 1 / (1 - omega) sweeps, and above the best omega it swings as it falls.
             memory = int(0.75 / (1 - new))
             settle, window = SETTLE + memory, WINDOW + memory
-            if abs(new - omega) > 0.02:
-                omega, changed = new, k
-            else:
-                changed, mark = k - settle, err
+            start = k if new == omega else k + settle
+            omega, swell = new, (1 + new) / (1 - new)
+        if k == start:
+            mark = err
         _relax(b, w, v, 0.0 if finishing else omega)
     return k, err
 

@@ -22,8 +22,13 @@ TINY: tl.constexpr = tl.constexpr(1e-37)
 HUGE: tl.constexpr = tl.constexpr(3e38)
 ABSENT: tl.constexpr = tl.constexpr(1e30)
 """The cost of an entry without weight, and of every entry of a problem that is not solved."""
-WINDOW: tl.constexpr = tl.constexpr(4)
-"""Sweeps over which the rate of convergence is measured."""
+SETTLE: tl.constexpr = tl.constexpr(3)
+WINDOW: tl.constexpr = tl.constexpr(2)
+FAR: tl.constexpr = tl.constexpr(0.3)
+STEADY: tl.constexpr = tl.constexpr(0.9)
+PACE: tl.constexpr = tl.constexpr(0.3)
+WORTHWHILE: tl.constexpr = tl.constexpr(6.0)
+"""The rule of over-relaxation, as in `_numba_kernels`, where each constant is explained."""
 ABSORB_EVERY: tl.constexpr = tl.constexpr(16)
 """Sweeps after which scalings are absorbed into the potentials, where the kernel alone could overflow."""
 STAGE_SWEEPS: tl.constexpr = tl.constexpr(32)
@@ -75,19 +80,12 @@ def _relaxed(mass, product, scaling, omega):
 
 
 @triton.jit
-def _next_omega(omega, trust, rate):
-    """The over-relaxation for the measured rate of the error (Young 1971), and how far to trust the next one.
-
-    As on the CPU: far from the solution the rate is not yet the final one, so omega stays below a bound that comes
-    closer to 1 while the error falls; if the error rises, both fall back by half.
-    """
+def _next_omega(omega, rate, log_left):
+    """The over-relaxation for the measured rate of decay of the error (Young 1971), as on the CPU."""
     ratio = (rate + omega) / (1.0 + omega)
-    rho = tl.minimum(ratio * ratio / tl.maximum(rate, TINY), 1.0 - 1e-6)
-    root = tl.sqrt(1.0 - rho)
-    best = tl.where(rate > omega, tl.maximum(omega, (1.0 - root) / (1.0 + root)), omega)
-    rises = rate >= 1.0
-    next_trust = tl.where(rises & (omega > 0.0), omega / 2, (1.0 + trust) / 2)
-    return tl.where(rises, omega / 2, tl.minimum(best, trust)), next_trust
+    root = tl.sqrt(1.0 - tl.minimum(ratio * ratio / tl.maximum(rate, TINY), 1.0 - 1e-6))
+    keep = (rate <= omega) | ((omega == 0.0) & (log_left > tl.log(tl.maximum(rate, TINY)) * WORTHWHILE))
+    return tl.where(keep, omega, tl.minimum((1.0 - root) / (1.0 + root), omega + (1.0 - omega) * PACE))
 
 
 @triton.jit
@@ -144,13 +142,19 @@ def solve_kernel(
     u = a
     v = b
     # The sums below carry roundings of 1e-7: the loop aims a little lower than what is measured at the end.
-    target = (tol - tl.minimum(0.2 * tol, 2e-7)).to(tl.float32)
+    target = (tol - tl.minimum(0.3 * tol, 3e-7)).to(tl.float32)
     omega = 0.0
-    trust = 0.0
-    mark = 0.0 + HUGE
+    swell = 1.0
+    rate = 1.0
     error = 0.0 + HUGE
+    mark = 0.0 + HUGE
+    unswollen = 0.0 + HUGE
     count = 0
     sweeps = 0
+    start = 2
+    settle = 0 + SETTLE
+    window = 0 + WINDOW
+    retry = 0
     finishing = max_iter == 1
     while running > 0:
         last = now <= epsilon
@@ -163,6 +167,7 @@ def solve_kernel(
             u = _relaxed(a, product, u, step)
             rows = tl.sum(tl.abs(u * product - a), 0)
             product = tl.sum(K * u[:, None], 0)
+            last_error = error
             error = rows + tl.sum(tl.abs(v * product - b), 0)
             count += 1
             sweeps += 1
@@ -172,10 +177,27 @@ def solve_kernel(
                 running = 0
                 iterating = 0
             else:
-                if sweeps % WINDOW == 0:
-                    omega, trust = _next_omega(omega, trust, tl.sqrt(tl.sqrt(error / mark)))
+                if finishing:
+                    retry = sweeps + settle
+                early = tl.where(sweeps >= retry, goal * swell, goal)
+                finishing = (last & (error <= early)) | (count + 1 >= max_iter)
+                last_rate = rate
+                rate = error / last_error
+                if (omega == 0.0) & (sweeps > 2) & ((error > FAR) | (rate < last_rate * STEADY)):
+                    start = sweeps
+                elif sweeps == start + window:
+                    mean = tl.exp2(tl.log2(error / mark) / window)
+                    diverges = tl.where(error > swell * unswollen, omega / 2, omega)
+                    new = tl.where(mean < 1.0, _next_omega(omega, mean, tl.log(goal / error)), diverges)
+                    unswollen = error / swell
+                    memory = (0.75 / (1.0 - new)).to(tl.int32)
+                    settle = memory + SETTLE
+                    window = memory + WINDOW
+                    start = tl.where(new == omega, sweeps, sweeps + settle)
+                    omega = new
+                    swell = (1.0 + new) / (1.0 - new)
+                if sweeps == start:
                     mark = error
-                finishing = (last & good) | (count + 1 >= max_iter)
                 v = _relaxed(b, product, v, tl.where(finishing, 0.0, omega))
                 # Scalings become potentials when epsilon falls, and before they could overflow.
                 falls = (last == 0) & (good | (sweeps >= STAGE_SWEEPS))
@@ -191,9 +213,15 @@ def solve_kernel(
         elif (last == 0) & ((error <= goal) | (sweeps >= STAGE_SWEEPS)):
             now = tl.maximum(now * STAGE_RATIO, epsilon)
             omega = 0.0
-            trust = 0.0
-            mark = 0.0 + HUGE
+            swell = 1.0
+            rate = 1.0
+            error = 0.0 + HUGE
+            unswollen = 0.0 + HUGE
             sweeps = 0
+            start = 2
+            settle = 0 + SETTLE
+            window = 0 + WINDOW
+            retry = 0
         K = _density(C, f, g, now)
 
     # K is now the density of the plan at the potentials that are returned: the error is measured, not remembered.

@@ -121,15 +121,18 @@ def test_stops_after_max_iter_and_says_how_far_it_came():
     assert (many.marginal_error < few.marginal_error).all()
 
 
-def test_over_relaxation_needs_no_more_iterations_than_plain_sinkhorn():
-    cost, _, _ = problem(12, 20, batch=6)
+@pytest.mark.parametrize(("epsilon", "tol"), [(0.05, 1e-5), (0.1, 1e-4), (0.4, 1e-5)])
+def test_never_more_iterations_than_plain_sinkhorn(epsilon, tol):
+    cost, _, _ = problem(12, 20, batch=8)
     a, b = uniform(cost)
-    solution = _triton.solve(cost, a, b, 0.05, 1e-5, 5000)
+    solution = _triton.solve(cost, a, b, epsilon, tol, 5000)
     marginals = a[0].double().numpy(), b[0].double().numpy()
-    plain = [reference.sinkhorn(c.double().numpy(), *marginals, epsilon=0.05, tol=1e-5).n_iter for c in cost]
-    # Rounding may cost the sweep that confirms an error just below the tolerance.
-    assert all(ours <= theirs + 1 for ours, theirs in zip(solution.n_iter.tolist(), plain, strict=True))
-    assert solution.n_iter.sum() < sum(plain)
+    # float32 sums round, so the kernel aims this much below the tolerance, at most.
+    aim = {"epsilon": epsilon, "tol": tol - 4e-7}
+    plain = [reference.sinkhorn(c.double().numpy(), *marginals, **aim).n_iter for c in cost]
+    assert all(ours <= theirs for ours, theirs in zip(solution.n_iter.tolist(), plain, strict=True))
+    if max(plain) > 40:
+        assert solution.n_iter.sum() < sum(plain) / 2
 
 
 def test_negative_weights_scale_the_plan():
