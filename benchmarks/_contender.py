@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 MAX_ITER = 20_000
 """A contender that is not accurate after this many iterations is reported as unable to reach the target."""
+PATIENCE = 3.0
+"""Seconds: a contender that needs longer for one solve is reported as too slow, and its rounds are spared."""
 
 
 def cosine(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch m dim"]) -> Float[Tensor, "batch n m"]:
@@ -71,19 +74,33 @@ class CannotReachTargetError(RuntimeError):
     """The contender has no setting under which its plan is as accurate as the others'."""
 
 
+class TooSlowError(CannotReachTargetError):
+    """The contender did not get there within `PATIENCE`."""
+
+
 def fewest_iterations(error_after: Callable[[int], float], *, hint: int, limit: int = MAX_ITER) -> int:
     """The smallest count with error_after(count) <= TARGET, to 2 %, found by galloping from `hint` and bisecting.
 
     This is knowledge that a user does not have; every iteration-driven library is given it.
     """
+
+    def accurate(count: int) -> bool:
+        start = time.perf_counter()
+        error = error_after(count)
+        seconds = time.perf_counter() - start
+        if seconds > PATIENCE:
+            raise TooSlowError(f"TOO SLOW: {count} iterations take {seconds:.0f} s (marginal error {error:.0e})")
+        return error <= TARGET
+
     low, high = 0, max(1, hint)
-    while error_after(high) > TARGET:
+    while not accurate(high):
         low, high = high, 2 * high
         if low >= limit:
-            raise CannotReachTargetError(f"marginal error {error_after(limit):.1e} after {limit} iterations")
+            reached = f"marginal error {error_after(limit):.1e} after {limit} iterations"
+            raise CannotReachTargetError(f"CANNOT REACH {TARGET:.0e}: {reached}")
     while high - low > max(1, high // 50):
         middle = (low + high) // 2
-        low, high = (low, middle) if error_after(middle) <= TARGET else (middle, high)
+        low, high = (low, middle) if accurate(middle) else (middle, high)
     return high
 
 
@@ -92,7 +109,8 @@ def loosest_tolerance(error_at: Callable[[float], float]) -> float:
     for factor in (4.0, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.1, 0.03):
         if error_at(factor * TARGET) <= TARGET:
             return factor * TARGET
-    raise CannotReachTargetError(f"marginal error {error_at(0.03 * TARGET):.1e} at tolerance {0.03 * TARGET:.0e}")
+    reached = f"marginal error {error_at(0.03 * TARGET):.1e} at tolerance {0.03 * TARGET:.0e}"
+    raise CannotReachTargetError(f"CANNOT REACH {TARGET:.0e}: {reached}")
 
 
 def token_gradient(

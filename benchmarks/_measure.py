@@ -50,7 +50,7 @@ def tune(problem: Problem, enter: dict[str, Enter]) -> tuple[list[Entry], dict[s
         try:
             entries.append(entry(problem))
         except CannotReachTargetError as reason:
-            unable[name] = f"CANNOT REACH {TARGET:.0e}: {reason}"
+            unable[name] = str(reason)
     return entries, unable
 
 

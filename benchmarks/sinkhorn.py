@@ -17,7 +17,7 @@ from benchmarks._clouds import cases
 from benchmarks._contender import Problem
 from benchmarks._measure import CLOCKS, contenders, count_iterations, summarise, time_entries, tune
 
-ROUNDS = {"full": 15, "quick": 5, "smoke": 2}
+ROUNDS = {"full": 9, "quick": 5, "smoke": 2}
 
 
 def run(*, size: str, rounds: int, seed: int, clock: str, out: Path, device: torch.device) -> None:

@@ -1,5 +1,7 @@
 """The benchmark's own rules: what "equally accurate" means, and that nobody is left out without a word."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,20 @@ def test_search_finds_the_fewest_iterations_from_any_hint(hint):
 def test_search_gives_up_on_what_never_converges():
     with pytest.raises(_contender.CannotReachTargetError, match=r"after 100 iterations"):
         _contender.fewest_iterations(lambda count: 1.0, hint=10, limit=100)
+
+
+def test_search_gives_up_on_who_keeps_everybody_waiting(monkeypatch):
+    seconds, tried = [0.0], []
+    monkeypatch.setattr(_contender, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
+
+    def error_after(count: int) -> float:
+        tried.append(count)
+        seconds[0] += 0.05 * count
+        return 1.0
+
+    with pytest.raises(_contender.TooSlowError, match=r"TOO SLOW: 80 iterations take 4 s \(marginal error 1e\+00\)"):
+        _contender.fewest_iterations(error_after, hint=10)
+    assert tried == [10, 20, 40, 80]
 
 
 def test_every_contender_solves_the_same_problem_as_accurately(problem):
