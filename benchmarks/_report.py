@@ -93,20 +93,15 @@ def draw(times: pd.DataFrame, path: Path, *, device: str) -> None:
     plt.close(drawing)
 
 
-def write(
-    out: Path,
-    *,
-    times: pd.DataFrame,
-    samples: pd.DataFrame,
-    iterations: pd.DataFrame,
-    memory: pd.DataFrame,
-    facts: dict[str, Any],
-) -> None:
-    """Write all tables as CSV, the facts as JSON and the figure as SVG and PNG."""
+def write_tables(out: Path, facts: dict[str, Any], times: pd.DataFrame, **tables: pd.DataFrame) -> None:
+    """Write the tables as CSV and the facts as JSON: after every case, so that a run cut off keeps what it measured."""
     out.mkdir(parents=True, exist_ok=True)
-    tables = {"times": times, "samples": samples, "iterations": iterations, "memory": memory, "ratios": compare(times)}
-    for name, table in tables.items():
+    for name, table in {"times": times, "ratios": compare(times), **tables}.items():
         table.to_csv(out / f"{name}.csv", index=False)
     (out / "provenance.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+
+
+def write_figure(out: Path, facts: dict[str, Any], times: pd.DataFrame) -> None:
+    """Write the figure as SVG and PNG."""
     for ending in ("svg", "png"):
         draw(times, out / f"times.{ending}", device=f"{facts['device']}, {facts['threads']} threads")

@@ -46,10 +46,11 @@ def run(*, size: str, rounds: int, seed: int, clock: str, out: Path, device: tor
         counts.append(count_iterations(problem) | label)
         print(label["case"], summary[["task", "contender", "median_ms", "ratio", "error"]].to_string(index=False),
               *(f"{name}: {reason}" for name, reason in unable.items()), sep="\n", flush=True)  # fmt: skip
+        table, drawn_so_far = pd.concat(times, ignore_index=True), pd.concat(samples)
+        _report.write_tables(out, facts, table, samples=drawn_so_far, iterations=pd.DataFrame(counts))
+    _report.write_figure(out, facts, table)
     memory = pd.DataFrame(_memory.measure()) if size == "full" else pd.DataFrame(columns=["method", "n_iter"])
-    table = pd.concat(times, ignore_index=True)
-    _report.write(out, times=table, samples=pd.concat(samples), iterations=pd.DataFrame(counts), memory=memory,
-                  facts=facts)  # fmt: skip
+    memory.to_csv(out / "memory.csv", index=False)
     for shown in (_report.compare(table), pd.DataFrame(counts), memory, pd.Series(facts)):
         print("\n" + shown.to_string())
 

@@ -20,8 +20,9 @@ RANGE_32 = KERNEL_RANGE[torch.float32]
 RANGE_64 = KERNEL_RANGE[torch.float64]
 FLOOR_32 = 5e-7
 """The smallest marginal error that float32 sums reach reliably; below, the kernel is kept in float64."""
-ABSORB_EVERY = 100
-"""Sweeps after which the scalings are absorbed into the potentials, where the kernel alone could overflow."""
+STAGE_SWEEPS, DRIFT = 100, 200.0
+"""Sweeps after which a stage of epsilon scaling ends. The last stage ends when it is done, but looks that often whether
+the logarithm of a scaling is beyond `DRIFT` (float64 ends at 709) and the potentials had better absorb it."""
 SETTLE, WINDOW = 3, 2
 """Sweeps that the error takes to follow a change of the relaxation, then sweeps to measure its rate; at the least."""
 FAR, STEADY = 0.3, 0.9
@@ -236,6 +237,8 @@ def scale(K, a, b, u, v, w, tol, max_iter):  # type: ignore[no-untyped-def]
         if k == start:
             mark = err
         _relax(b, w, v, 0.0 if finishing else omega)
+        if k % STAGE_SWEEPS == 0 and np.nanmax(np.abs(np.log(np.concatenate((u / a, v / b))))) > DRIFT:
+            break
     return k, err
 
 
@@ -275,10 +278,7 @@ def _gather(cost, rows, cols, transposed):  # type: ignore[no-untyped-def]
     C = np.empty((len(cols), len(rows)) if transposed else (len(rows), len(cols)), cost.dtype)
     for i in range(len(rows)):
         for j in range(len(cols)):
-            if transposed:
-                C[j, i] = cost[rows[i], cols[j]]
-            else:
-                C[i, j] = cost[rows[i], cols[j]]
+            C[(j, i) if transposed else (i, j)] = cost[rows[i], cols[j]]
     return C
 
 
@@ -330,7 +330,7 @@ def _one(work, C, low, high, weights, epsilon, tol, max_iter, f, g, P):  # type:
         else:
             fill_kernel(C, f, g, stage_epsilon, K)
         u[:], v[:] = a, b
-        sweeps = max_iter - spent if halvings == 0 else min(ABSORB_EVERY, max_iter - spent)
+        sweeps = max_iter - spent if stage == 0 else min(STAGE_SWEEPS, max_iter - spent)
         used, error = scale(K, a, b, u, v, w, tol if stage == 0 else max(tol, 1e-3), sweeps)
         spent += used
         if np.isnan(error):

@@ -62,6 +62,15 @@ def test_never_more_than_plain_sinkhorn_whatever_the_start(kind, epsilon, tol):
         assert result.n_iter.sum() < plain.sum() / 2
 
 
+@pytest.mark.filterwarnings("ignore::mmwa_utils.ot.ConvergenceWarning")  # one problem in twenty may take longer
+def test_relaxation_goes_on_where_potentials_absorb_the_scalings():
+    """Costs close to an assignment, which a relaxation that began anew at each absorption would hardly speed up."""
+    cost = random_costs("squared", 20, 50)
+    epsilon = float(cost.max() - cost.min()) / 800
+    result = sinkhorn(cost, epsilon=epsilon, tol=1e-6, max_iter=2000)
+    assert result.converged.sum() >= 0.95 * BATCH
+
+
 @pytest.mark.parametrize("tol", [1e-5, 1e-6, 1e-9])
 @pytest.mark.parametrize(("n", "m"), [(20, 50), (32, 128)])
 def test_at_most_half_of_plain_sinkhorns_where_that_is_slow(clouds, solve_reference, n, m, tol):
