@@ -88,7 +88,9 @@ def draw(times: pd.DataFrame, path: Path, *, device: str) -> None:
         contender_times(axis, times[times.task == task], ours=NAME, title=task)
     handles, labels = axes[0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    drawing.suptitle(f"Equal marginal error, {device}", fontsize=9)
+    silent = ", ".join(sorted(set(times[times.median_ms.isna()].contender)))
+    missing = f"\nwithout a marker: not measured there, for the reason in times.csv ({silent})" if silent else ""
+    drawing.suptitle(f"Equal marginal error, {device}{missing}", fontsize=9)
     drawing.savefig(path)
     plt.close(drawing)
 
