@@ -85,8 +85,11 @@ class Chapter:
             )
         )
 
-    def save(self, name: str, value: pd.DataFrame | Mapping[str, Any]) -> Path:
-        """Save a result for other chapters, a table as CSV or a mapping as JSON; written whole or not at all."""
+    def save(self, name: str, value: pd.DataFrame | Mapping[str, Any]) -> None:
+        """Save a result for other chapters, a table as CSV or a mapping as JSON; written whole or not at all.
+
+        Nothing is returned: on the last line of a cell it would be shown, and a page names no path of its maker.
+        """
         folder = _results_folder(self.name)
         folder.mkdir(parents=True, exist_ok=True)
         if isinstance(value, pd.DataFrame):
@@ -96,7 +99,6 @@ class Chapter:
         torn = path.with_suffix(path.suffix + ".part")
         torn.write_text(text, encoding="utf-8")
         torn.replace(path)
-        return path
 
     def find(self, chapter: str, name: str) -> Any:
         """Read a result that another chapter saved; None if it was not run."""

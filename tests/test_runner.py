@@ -109,3 +109,12 @@ def test_results_by_hand_are_kept_apart_from_the_graphs(tmp_path: Path) -> None:
     assert (tmp_path / "_build" / "by_hand" / "01_small" / "table.json").is_file()
     run_notebook(notebook, tmp_path / "out.ipynb", build=tmp_path / "graph", progress=False)
     assert (tmp_path / "graph" / "results" / "01_small" / "table.json").is_file()
+
+
+def test_a_page_does_not_show_where_its_results_were_saved(tmp_path: Path) -> None:
+    notebook = write_notebook(tmp_path / "notebooks" / "01_small.ipynb", 'chapter.save("table", {"value": epsilon})')
+    run_notebook(notebook, tmp_path / "out.ipynb", build=tmp_path / "graph", progress=False)
+    shown = [
+        out for cell in nbformat.read(tmp_path / "out.ipynb", as_version=4).cells for out in cell.get("outputs", [])
+    ]
+    assert not [out for out in shown if "table.json" in str(out)]
