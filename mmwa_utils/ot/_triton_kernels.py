@@ -80,12 +80,24 @@ def _relaxed(mass, product, scaling, omega):
 
 
 @triton.jit
-def _next_omega(omega, rate, log_left):
-    """The over-relaxation for the measured rate of decay of the error (Young 1971), as on the CPU."""
+def _swell(omega):
+    """How many times larger than after a plain sweep a slowly falling error looks when relaxed by omega."""
+    return (1.0 + omega) / (1.0 - omega)
+
+
+@triton.jit
+def _next_omega(omega, error, mark, unswollen, window, goal):
+    """The over-relaxation for the error's decay from `mark` in `window` sweeps (Young 1971), as on the CPU.
+
+    An error that would rise even without its swelling, above `unswollen`, halves it.
+    """
+    log_rate = tl.log(error / mark) / window
+    rate = tl.exp(log_rate)
     ratio = (rate + omega) / (1.0 + omega)
     root = tl.sqrt(1.0 - tl.minimum(ratio * ratio / tl.maximum(rate, TINY), 1.0 - 1e-6))
-    keep = (rate <= omega) | ((omega == 0.0) & (log_left > tl.log(tl.maximum(rate, TINY)) * WORTHWHILE))
-    return tl.where(keep, omega, tl.minimum((1.0 - root) / (1.0 + root), omega + (1.0 - omega) * PACE))
+    keep = (rate <= omega) | ((omega == 0.0) & (tl.log(goal / error) > log_rate * WORTHWHILE))
+    best = tl.where(keep, omega, tl.minimum((1.0 - root) / (1.0 + root), omega + (1.0 - omega) * PACE))
+    return tl.where(rate < 1.0, best, tl.where(error > unswollen * _swell(omega), omega / 2, omega))
 
 
 @triton.jit
@@ -144,7 +156,6 @@ def solve_kernel(
     # The sums below carry roundings of 1e-7: the loop aims a little lower than what is measured at the end.
     target = (tol - tl.minimum(0.3 * tol, 3e-7)).to(tl.float32)
     omega = 0.0
-    swell = 1.0
     rate = 1.0
     error = 0.0 + HUGE
     mark = 0.0 + HUGE
@@ -179,23 +190,20 @@ def solve_kernel(
             else:
                 if finishing:
                     retry = sweeps + settle
-                early = tl.where(sweeps >= retry, goal * swell, goal)
+                early = tl.where(sweeps >= retry, goal * _swell(omega), goal)
                 finishing = (last & (error <= early)) | (count + 1 >= max_iter)
                 last_rate = rate
                 rate = error / last_error
                 if (omega == 0.0) & (sweeps > 2) & ((error > FAR) | (rate < last_rate * STEADY)):
                     start = sweeps
                 elif sweeps == start + window:
-                    mean = tl.exp2(tl.log2(error / mark) / window)
-                    diverges = tl.where(error > swell * unswollen, omega / 2, omega)
-                    new = tl.where(mean < 1.0, _next_omega(omega, mean, tl.log(goal / error)), diverges)
-                    unswollen = error / swell
-                    memory = (0.75 / (1.0 - new)).to(tl.int32)
+                    before = omega
+                    omega = _next_omega(before, error, mark, unswollen, window, goal)
+                    unswollen = error / _swell(before)
+                    memory = (0.75 / (1.0 - omega)).to(tl.int32)
                     settle = memory + SETTLE
                     window = memory + WINDOW
-                    start = tl.where(new == omega, sweeps, sweeps + settle)
-                    omega = new
-                    swell = (1.0 + new) / (1.0 - new)
+                    start = tl.where(omega == before, sweeps, sweeps + settle)
                 if sweeps == start:
                     mark = error
                 v = _relaxed(b, product, v, tl.where(finishing, 0.0, omega))
@@ -213,7 +221,6 @@ def solve_kernel(
         elif (last == 0) & ((error <= goal) | (sweeps >= STAGE_SWEEPS)):
             now = tl.maximum(now * STAGE_RATIO, epsilon)
             omega = 0.0
-            swell = 1.0
             rate = 1.0
             error = 0.0 + HUGE
             unswollen = 0.0 + HUGE
