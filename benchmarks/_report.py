@@ -79,7 +79,7 @@ def compare(times: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(times: pd.DataFrame, path: Path, *, device: str) -> None:
-    """Both tasks side by side, every contender in every case, with its quartiles."""
+    """Both tasks side by side, every contender's time over ours in every case, with its quartiles."""
     apply_style()
     cases = times.case.nunique()
     drawing, panels = figure(1, 2, width=9.5, height=1.2 + 0.55 * cases, sharey=True)
@@ -88,7 +88,7 @@ def draw(times: pd.DataFrame, path: Path, *, device: str) -> None:
         contender_times(axis, times[times.task == task], ours=NAME, title=task)
     handles, labels = axes[0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    silent = ", ".join(sorted(set(times[times.median_ms.isna()].contender)))
+    silent = ", ".join(sorted(set(times[times.ratio.isna()].contender)))
     missing = f"\nwithout a marker: not measured there, for the reason in times.csv ({silent})" if silent else ""
     drawing.suptitle(f"Equal marginal error, {device}{missing}", fontsize=9)
     drawing.savefig(path)

@@ -15,18 +15,18 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def contender_times(axes: Axes, table: pd.DataFrame, *, ours: str, title: str = "") -> Axes:
-    """Draw the time of every contender in every case: median as a mark, quartiles as a bar, logarithmic axis.
+    """Draw the time of every contender over ours in every case: median as a mark, quartiles as a bar.
 
     Args:
-        axes: where to draw.
-        table: columns `case`, `contender`, `median_ms`, `q1_ms`, `q3_ms`, one row a mark.
-        ours: the contender that is drawn filled and first in the legend.
+        axes: where to draw; its horizontal axis becomes logarithmic.
+        table: columns `case`, `contender`, `ratio`, `ratio_q1`, `ratio_q3`, one row a mark.
+        ours: the contender whose ratios are 1: drawn filled, on a line, and first in the legend.
         title: title of the axes.
 
     >>> import matplotlib.pyplot as plt
     >>> from mmwa_utils.plots import figure
     >>> drawing, axes = figure()
-    >>> row = {"case": "64x20x50", "contender": "ours", "median_ms": 2.0, "q1_ms": 1.9, "q3_ms": 2.2}
+    >>> row = {"case": "64x20x50", "contender": "ours", "ratio": 1.0, "ratio_q1": 1.0, "ratio_q3": 1.0}
     >>> contender_times(axes, pd.DataFrame([row]), ours="ours").get_xscale()
     'log'
     >>> plt.close(drawing)
@@ -38,9 +38,9 @@ def contender_times(axes: Axes, table: pd.DataFrame, *, ours: str, title: str = 
         rows = table[table.contender == name]
         # A little apart, so that marks of equal time do not hide each other.
         height = [cases.index(case) + 0.09 * (position - (len(names) - 1) / 2) for case in rows.case]
-        spread = np.abs(rows[["q1_ms", "q3_ms"]].to_numpy().T - rows.median_ms.to_numpy())
+        spread = np.abs(rows[["ratio_q1", "ratio_q3"]].to_numpy().T - rows.ratio.to_numpy())
         axes.errorbar(
-            rows.median_ms,
+            rows.ratio,
             height,
             xerr=spread,
             fmt=MARKERS[position % len(MARKERS)],
@@ -49,7 +49,8 @@ def contender_times(axes: Axes, table: pd.DataFrame, *, ours: str, title: str = 
             linewidth=1.2,
             label=name,
         )
-    axes.set(xscale="log", xlabel="time, milliseconds (logarithmic)", title=title)
+    axes.axvline(1.0, color=GREY, linewidth=1, zorder=0)
+    axes.set(xscale="log", xlabel="time over ours (logarithmic)", title=title)
     axes.set_yticks(range(len(cases)), cases)
     axes.set_ylim(len(cases) - 0.5, -0.5)  # not inverted in place: shared axes would be turned twice
     axes.grid(axis="y", visible=False)
