@@ -225,13 +225,14 @@ def judge(criterion: Criterion, claims: Claims, find: Find) -> Judgement:
         direction = "contradicts"
     elif sides["supports"] == len(groups):
         direction = "supports"
-    return Judgement(criterion, direction, groups, _reason(sides, len(groups)))
+    undefined = sorted({finding.label or "a result" for finding in findings if np.isnan(finding.value)})
+    return Judgement(criterion, direction, groups, _reason(sides, len(groups), undefined))
 
 
-def _reason(sides: Mapping[Direction, int], groups: int) -> str:
-    if groups == 1:
-        return ""
-    return f"{sides['supports']} of {groups} groups support, {sides['contradicts']} contradict"
+def _reason(sides: Mapping[Direction, int], groups: int, undefined: Sequence[str]) -> str:
+    counts = f"{sides['supports']} of {groups} groups support, {sides['contradicts']} contradict"
+    missing = [f"{name} has no value" for name in undefined]
+    return "; ".join([counts, *missing] if groups > 1 else missing)
 
 
 def side(finding: Finding, criterion: Criterion) -> Direction:

@@ -136,6 +136,14 @@ class TestRules:
         results = found({("12_noise", "average"): average(1.0, float("nan"), float("nan"))})
         assert judge(criterion("gain-noise"), CLAIMS, results).direction == "inconclusive"
 
+    def test_an_undefined_mean_names_what_has_no_value(self) -> None:
+        rows = everywhere(0.1, 0.01)
+        rows.loc[(rows["dataset"] == "medfuse") & (rows["fusion"] == "late"), "difference"] = np.nan
+        judgement = judge(criterion("everywhere-clean"), CLAIMS, found({("12_noise", "differences"): rows}))
+        assert [np.isnan(group.value) for group in judgement.groups].count(True) == 1
+        assert judgement.direction == "inconclusive"
+        assert judgement.reason == "3 of 4 groups support, 0 contradict; medfuse has no value"
+
     def test_too_few_datasets_decide_nothing(self) -> None:
         judgement = judge(criterion("gain-noise"), CLAIMS, found({("12_noise", "average"): average(2, 1, 3, 4)}))
         assert judgement.direction == "inconclusive"
