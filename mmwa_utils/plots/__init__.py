@@ -1,37 +1,4 @@
-"""One style, and one function a figure kind; each function draws on the Axes it is given and returns them."""
+"""One style, and the figures that several chapters share; each draws on the Axes it is given and returns them."""
 
-from mmwa_utils.plots.style import (
-    BLUE,
-    DIVERGING,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PALETTE,
-    PINK,
-    SEQUENTIAL,
-    SKY,
-    VERMILION,
-    apply_style,
-    figure,
-    hide_ticks,
-    mark_standin,
-)
-
-__all__ = [
-    "BLUE",
-    "DIVERGING",
-    "GREEN",
-    "GREY",
-    "INK",
-    "ORANGE",
-    "PALETTE",
-    "PINK",
-    "SEQUENTIAL",
-    "SKY",
-    "VERMILION",
-    "apply_style",
-    "figure",
-    "hide_ticks",
-    "mark_standin",
-]
+from mmwa_utils.plots.intervals import dots_with_bars as dots_with_bars
+from mmwa_utils.plots.style import *  # noqa: F403
