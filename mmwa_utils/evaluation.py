@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from mmwa_utils import project
 from mmwa_utils.corruption import NoiseMode, Representation, add_noise, lose
+from mmwa_utils.files import atomic_write
 from mmwa_utils.training.data import RunData, open_data
 from mmwa_utils.training.metrics import trivial_logits
 from mmwa_utils.training.run import load_model
@@ -265,8 +266,5 @@ def _read(folder: Path, run: Run, condition: Condition, split: str) -> Predictio
 def _write(folder: Path, key: tuple[str, Condition], split: str, predictions: Predictions) -> None:
     """Write predictions whole or not at all."""
     path = _path(folder, *key, split)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torn = path.with_suffix(f".{os.getpid()}.part")
-    with torn.open("wb") as file:
-        np.savez(file, allow_pickle=False, **vars(predictions))
-    torn.replace(path)
+    with atomic_write(path) as partial:
+        np.savez(partial, allow_pickle=False, **vars(predictions))

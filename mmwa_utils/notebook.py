@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from IPython.display import HTML, Markdown, display
 
-from mmwa_utils import plots, project
+from mmwa_utils import files, plots, project
 from mmwa_utils.parameters import Parameter, ParameterError, check_all, parse_cell, unknown_parameter
 
 T = TypeVar("T")
@@ -91,14 +91,10 @@ class Chapter:
         Nothing is returned: on the last line of a cell it would be shown, and a page names no path of its maker.
         """
         folder = _results_folder(self.name)
-        folder.mkdir(parents=True, exist_ok=True)
         if isinstance(value, pd.DataFrame):
-            path, text = folder / f"{name}.csv", value.to_csv(index=False)
+            files.write_text(folder / f"{name}.csv", value.to_csv(index=False))
         else:
-            path, text = folder / f"{name}.json", json.dumps(dict(value), indent=2, sort_keys=True)
-        torn = path.with_suffix(path.suffix + ".part")
-        torn.write_text(text, encoding="utf-8")
-        torn.replace(path)
+            files.write_text(folder / f"{name}.json", json.dumps(dict(value), indent=2, sort_keys=True))
 
     def find(self, chapter: str, name: str) -> Any:
         """Read a result that another chapter saved; None if it was not run."""

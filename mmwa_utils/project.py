@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 import mmwa_utils
+from mmwa_utils.files import sha256
 
 BUILD_VARIABLE = "MMWA_BUILD"
 """Environment variable that names the build folder; the runner and the graph set it for the notebooks."""
@@ -53,12 +54,6 @@ def source_hash(*rooms: str) -> str:
     return digest.hexdigest()
 
 
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 @functools.cache
 def git_commit() -> str:
     """Return the commit of the checkout the package lies in, with "+changes" if files differ; "unknown" outside one."""
@@ -95,7 +90,7 @@ def provenance() -> dict[str, str]:
     return {
         "mmwa_utils": mmwa_utils.__version__,
         "commit": git_commit(),
-        "requirements.lock": file_hash(lock)[:12] if lock.is_file() else "unknown",
+        "requirements.lock": sha256(lock)[:12] if lock.is_file() else "unknown",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": device_name(),

@@ -23,6 +23,7 @@ from papermill.exceptions import PapermillExecutionError, strip_color
 from traitlets.config import Config
 
 from mmwa_utils import project
+from mmwa_utils.files import atomic_write
 from mmwa_utils.parameters import ParameterError, check_all, read_parameters
 
 
@@ -67,34 +68,32 @@ def run_notebook(
     values = check_all(read_parameters(notebook), parameters or {})
     if output.resolve() == notebook.resolve():
         raise RunError(f"{output}: the output would overwrite the notebook; give another path with -o")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial, failed = output.with_suffix(".partial.ipynb"), output.with_suffix(".failed.ipynb")
+    failed = output.with_suffix(".failed.ipynb")
     began = time.monotonic()
 
     def seconds_left(cell: Any) -> float | None:
         left = None if timeout is None else max(timeout - (time.monotonic() - began), 0.001)
         return min((limit for limit in (left, cell_timeout) if limit is not None), default=None)
 
-    try:
-        with _environment(build), _kernel_config() as config:
-            papermill.execute_notebook(
-                str(notebook),
-                str(partial),
-                parameters=values,
-                progress_bar=progress,
-                timeout_func=seconds_left,
-                config=config,
-                cwd=str(notebook.parent),
-            )
-    except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
-        partial.replace(failed)
-        reason = _explain(error, failed, cell_timeout, timeout)
-        raise RunError(f"{notebook}: {reason}\nThe half-executed notebook is kept at {failed}") from error
-    except BaseException:  # an interrupt, a full disk: what was executed is kept all the same
-        if partial.exists():
-            partial.replace(failed)
-        raise
-    partial.replace(output)
+    with atomic_write(output) as partial:
+        try:
+            with _environment(build), _kernel_config() as config:
+                papermill.execute_notebook(
+                    str(notebook),
+                    str(partial),
+                    parameters=values,
+                    progress_bar=progress,
+                    timeout_func=seconds_left,
+                    config=config,
+                    cwd=str(notebook.parent),
+                )
+        except BaseException as error:  # an interrupt, a full disk: what was executed is kept all the same
+            if partial.exists():
+                partial.replace(failed)
+            if not isinstance(error, PapermillExecutionError | CellTimeoutError | DeadKernelError):
+                raise
+            reason = _explain(error, failed, cell_timeout, timeout)
+            raise RunError(f"{notebook}: {reason}\nThe half-executed notebook is kept at {failed}") from error
     failed.unlink(missing_ok=True)
     return Executed(output, time.monotonic() - began)
 

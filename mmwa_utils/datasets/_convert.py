@@ -16,8 +16,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mmwa_utils.datasets._files import DatasetError, parse_json, sha256
+from mmwa_utils.datasets._files import DatasetError, parse_json
 from mmwa_utils.datasets._unpickle import load
+from mmwa_utils.files import sha256
 
 SUFFIX = ".safetensors"
 _FORMAT = "mmwa tree 1"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,9 +20,10 @@ from jaxtyping import Int
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mmwa_utils.datasets._files import DatasetError, sha256
+from mmwa_utils.datasets._files import DatasetError
 from mmwa_utils.datasets._sequences import Collected
 from mmwa_utils.datasets._split import IndexedSplit
+from mmwa_utils.files import atomic_write, sha256, write_json
 from mmwa_utils.types import DatasetSpec, Sample
 
 SPLITS = ("train", "val", "test")
@@ -66,7 +66,7 @@ def open_store(root: Path, files: list[Path], kind: str, convert: Convert) -> St
         same = known is not None and known["sha256"] == sources
         longest = known["longest"] if known and same else _convert(folder, convert, files[0])
         known = {"format": _FORMAT, "stats": stats, "sha256": sources, "longest": longest}
-        replace_file(folder / "index.json", json.dumps(known, indent=1).encode())
+        write_json(folder / "index.json", known)
     return Store(folder, known["sha256"], known["longest"])
 
 
@@ -111,21 +111,8 @@ def _write(path: Path, collected: Collected) -> None:
         tensors[name] = np.concatenate(streams)
         tensors[f"{name}.offsets"] = np.cumsum([0, *map(len, streams)], dtype=np.int64)
     about = {"ids": collected.ids, "texts": collected.texts, "repairs": +collected.repairs}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata={"about": json.dumps(about)})
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    Path(temporary).replace(path)
+    with atomic_write(path) as partial:
+        save_file(tensors, partial, metadata={"about": json.dumps(about)})
 
 
 def _read_header(path: Path) -> dict[str, Any]:

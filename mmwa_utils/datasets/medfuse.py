@@ -20,12 +20,13 @@ from jaxtyping import Float
 from mmwa_utils.datasets._files import DatasetError, inside, read_bytes, read_image
 from mmwa_utils.datasets._images import check_images, stat_bytes
 from mmwa_utils.datasets._report import Report, ReportBuilder
-from mmwa_utils.datasets._sequence_store import cache_folder, replace_file
+from mmwa_utils.datasets._sequence_store import cache_folder
 from mmwa_utils.datasets._split import IndexedSplit
 from mmwa_utils.datasets._story import read_marker
 from mmwa_utils.datasets.medfuse_features import FEATURE_NAMES, N_BINS, Normaliser, discretise, parse_timeseries
 from mmwa_utils.datasets.medfuse_index import METADATA, SPLITS, TASK, Index, Stay, read_index, series_folder
 from mmwa_utils.datasets.medfuse_standin import STANDIN_EDGE, STORY, draws, write_standin
+from mmwa_utils.files import write_json
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample
 
 __all__ = [
@@ -171,8 +172,7 @@ def normaliser(root: Path, index: Index) -> Normaliser:
         pass  # not there yet, or cut off: it is made again
     fitted = Normaliser.fit(features(folder / stay.name) for stay in stays)
     value = {"sources": digest.hexdigest(), "mean": fitted.mean.tolist(), "std": fitted.std.tolist()}
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(kept, json.dumps(value, indent=1).encode())
+    write_json(kept, value)
     return fitted
 
 

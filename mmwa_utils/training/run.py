@@ -20,12 +20,13 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArgumen
 from mmwa_utils import project
 from mmwa_utils.alignment import Alignment, PaperSetting, alignment_parameters, build_alignment, from_paper
 from mmwa_utils.corruption import LossySplit
+from mmwa_utils.files import write_json
 from mmwa_utils.fusion import FusionModel, ModelConfig, build_model
 from mmwa_utils.training.config import ConfigError, RunConfig
 from mmwa_utils.training.data import RunData, open_data
 from mmwa_utils.training.metrics import METRICS
 from mmwa_utils.training.resampling import bootstrap
-from mmwa_utils.training.store import Run, RunStore, run_key, write_json
+from mmwa_utils.training.store import Run, RunStore, run_key
 from mmwa_utils.training.trainer import (
     AlignedModel,
     AlignmentTrainer,

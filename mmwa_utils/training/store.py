@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,13 +145,6 @@ def run_key(config: RunConfig, fingerprint: str) -> str:
     parts = [json.dumps(choices, sort_keys=True), fingerprint, project.source_hash(*RESULT_ROOMS)]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     return f"{config.dataset}-{config.fusion}-{config.alignment.name}-{digest[:16]}"
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    torn = path.with_suffix(".part")
-    torn.write_text(json.dumps(value, indent=2, sort_keys=True, default=str), encoding="utf-8")
-    torn.replace(path)
 
 
 def _read_json(path: Path) -> Any:

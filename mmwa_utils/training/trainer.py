@@ -14,6 +14,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer import TRAINER_STATE_NAME
 
 from mmwa_utils.alignment import Alignment, AlignmentResult
+from mmwa_utils.files import write_json
 from mmwa_utils.fusion import FusionModel, FusionOutput
 from mmwa_utils.training.metrics import compute_metrics
 from mmwa_utils.types import Batch, DatasetSpec, ModalityBatch
@@ -154,9 +155,7 @@ class MarkComplete(TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
             sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
-            torn = folder / f"{COMPLETE}.part"
-            torn.write_text(json.dumps(sizes), encoding="utf-8")
-            torn.replace(folder / COMPLETE)
+            write_json(folder / COMPLETE, sizes)
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmwa_utils.datasets._convert import LazyArray, convert, open_tree, recorded_sha256
-from mmwa_utils.datasets._files import DatasetError, sha256
+from mmwa_utils.datasets._files import DatasetError
 from mmwa_utils.datasets._unpickle import UnsafePickle, load
+from mmwa_utils.files import sha256
 
 quiet = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from mmwa_utils.files import write_json
 from mmwa_utils.training import Run, RunConfig, RunStore, open_data
 from mmwa_utils.training import comparison as compare
 from mmwa_utils.training.estimate import estimate_epoch
 from mmwa_utils.training.metrics import METRICS
-from mmwa_utils.training.store import write_json
 from tests.training.tiny import tiny_config
 
 WASSERSTEIN = {"name": "wasserstein", "alpha": 0.1, "beta": 0.4}
