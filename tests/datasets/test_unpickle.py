@@ -1,4 +1,4 @@
-"""The restricted unpickler reads arrays of every kind and executes nothing; the safe copy holds the same data."""
+"""The restricted unpickler reads arrays of every kind and executes nothing."""
 
 import builtins
 import datetime
@@ -15,10 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmwa_utils.datasets._convert import LazyArray, convert, open_tree, recorded_sha256
 from mmwa_utils.datasets._files import DatasetError
 from mmwa_utils.datasets._unpickle import UnsafePickle, load
-from mmwa_utils.files import sha256
 
 quiet = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -190,60 +188,3 @@ def test_a_truncated_pickle_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(DatasetError, match="is not a whole pickle"):
         load(path)
-
-
-def _tree() -> dict:
-    return {
-        "train": {
-            "vision": np.random.default_rng(0).standard_normal((5, 3, 2)).astype("f4"),
-            "id": np.array(["a", "b"]),
-        },
-        3: [1, (2, b"\xff"), None],
-        "objects": np.array([[np.zeros(2), None]], dtype=object),
-    }
-
-
-def test_the_safe_copy_holds_the_same_data_row_by_row(tmp_path: Path) -> None:
-    value = _tree()
-    path = _write(tmp_path / "x.pkl", value)
-    digest = sha256(path)
-    copy = convert(path)
-    assert copy.name == "x.pkl.safetensors"
-    assert recorded_sha256(path) == digest
-    path.unlink()  # the copy alone is enough
-    found = open_tree(path)
-    vision = found["train"]["vision"]
-    assert isinstance(vision, LazyArray)
-    assert (len(vision), vision.shape, vision.dtype) == (5, (5, 3, 2), np.dtype("f4"))
-    np.testing.assert_array_equal(np.asarray(vision), value["train"]["vision"])
-    np.testing.assert_array_equal(vision[-1], value["train"]["vision"][-1])
-    np.testing.assert_array_equal(vision[1:4:2], value["train"]["vision"][1:4:2])
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(vision))[2], value["train"]["vision"][2])
-    assert found["train"]["id"].tolist() == ["a", "b"]
-    assert found[3] == [1, (2, b"\xff"), None]
-    np.testing.assert_array_equal(np.asarray(found["objects"][0, 0]), [0, 0])
-    assert found["objects"].shape == (1, 2)
-    with pytest.raises(IndexError):
-        vision[5]
-
-
-def test_a_copy_of_another_pickle_is_refused(tmp_path: Path) -> None:
-    path = _write(tmp_path / "x.pkl", _tree())
-    convert(path)
-    _write(path, {"train": 1})
-    with pytest.raises(DatasetError, match=r"was made from another x\.pkl"):
-        open_tree(path)
-
-
-@pytest.mark.parametrize("content", [b"", b"\x10\0\0\0\0\0\0\0{}", b"\xff" * 100])
-def test_a_damaged_copy_is_an_error(tmp_path: Path, data_or_error: Callable, content: bytes) -> None:
-    (tmp_path / "x.pkl.safetensors").write_bytes(content)
-    with pytest.raises(DatasetError, match=r"x\.pkl\.safetensors"):
-        open_tree(tmp_path / "x.pkl")
-
-
-def test_an_unsafe_pickle_is_not_converted(tmp_path: Path) -> None:
-    path = _write(tmp_path / "x.pkl", _Calls(os.system, "true"))
-    with pytest.raises(UnsafePickle):
-        convert(path)
-    assert [item.name for item in tmp_path.iterdir()] == ["x.pkl"]
