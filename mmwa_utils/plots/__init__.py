@@ -2,3 +2,4 @@
 
 from mmwa_utils.plots.intervals import dots_with_bars as dots_with_bars
 from mmwa_utils.plots.style import *  # noqa: F403
+from mmwa_utils.plots.transport import image_strip as image_strip

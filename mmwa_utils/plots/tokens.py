@@ -13,8 +13,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from mmwa_utils.plots.style import GREY, INK, PALETTE, PAPER, VERMILION, hide_ticks
-from mmwa_utils.plots.transport import INK_MAP, MASS
+from mmwa_utils.plots.style import GREY, INK, INK_MAP, MASS, PALETTE, PAPER, VERMILION, hide_ticks
 
 _MARKS = ("o", "s", "D", "^", "v", "P", "X")
 
