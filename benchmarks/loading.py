@@ -27,7 +27,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmwa_utils import datasets
 from mmwa_utils.datasets.collate import Collator, loader
-from mmwa_utils.datasets.processing import Processor, load_processor, write_processor
+from mmwa_utils.datasets.processing import Processor, load_processor
+from standins.processor import write_processor
 
 SHAPES = {"memes (PNG 550 x 412)": (550, 412), "large (PNG 800 x 600)": (800, 600)}
 

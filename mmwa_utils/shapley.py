@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from mmwa_utils import datasets
+import standins
 from mmwa_utils.training.comparison import LOWER_IS_BETTER
 from mmwa_utils.training.resampling import resample
 from mmwa_utils.training.store import Predictions
@@ -131,7 +131,7 @@ def optimal(dataset: str, metric: str) -> dict[str, float]:
     >>> phi["text"] > phi["image"] > 0
     True
     """
-    story, name = datasets.story(dataset), _STORY_NAMES.get(metric, metric)
+    story, name = standins.story(dataset), _STORY_NAMES.get(metric, metric)
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     value = {some: sign * story.scores([m for m in story.modalities if m in some])[name]
              for some in subsets(story.modalities)}  # fmt: skip

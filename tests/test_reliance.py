@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import standins
 from mmwa_utils import datasets, project
 from mmwa_utils import reliance as rel
 from mmwa_utils.evaluation import Clean, Shuffled, Without, evaluate
@@ -116,7 +117,7 @@ class TestKnownAnswers:
 
     @pytest.mark.parametrize("dataset", STANDINS)
     def test_of_the_best_predictor_the_dominant_modality_is_that_of_the_story(self, dataset: str) -> None:
-        story, spec = datasets.story(dataset), datasets.spec(dataset)
+        story, spec = standins.story(dataset), datasets.spec(dataset)
         sign = 1 if spec.higher_is_better else -1
         alone = {m: sign * story.scores((m,))[spec.metric] for m in story.modalities}
         phi = optimal(dataset, spec.metric)
@@ -126,7 +127,7 @@ class TestKnownAnswers:
         assert float(imbalance(phi)) > 0
 
     def test_of_the_best_predictor_in_the_two_classes_of_sentiment(self) -> None:
-        scores = datasets.story("cmu_mosei").scores
+        scores = standins.story("cmu_mosei").scores
         assert sum(optimal("cmu_mosei", "accuracy_2").values()) == pytest.approx(scores()["acc2"] - scores(())["acc2"])
 
 
@@ -166,7 +167,7 @@ def measured(digits: tuple[Run, ...], clips: tuple[Run, ...]) -> dict[str, tuple
 
 class TestTrained:
     def test_the_index_finds_the_wider_view_and_the_dominant_modality_of_the_story(self, measured: Any) -> None:
-        known = {"digits": "right", "cmu_mosei": datasets.story("cmu_mosei").dominant}
+        known = {"digits": "right", "cmu_mosei": standins.story("cmu_mosei").dominant}
         for dataset, found in measured.items():
             for row in rel.index_table(found).itertuples():
                 assert row.dominant == known[dataset]

@@ -54,8 +54,10 @@ def where(name: str) -> None:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed, the same bytes.")
 def standin(name: str, path: Path, samples: int, seed: int) -> None:
     """Write a stand-in of NAME into the new folder PATH, in the release's layout."""
+    import standins
+
     with _errors():
-        root = datasets.write_standin(name, path, samples, seed)
+        root = standins.write(name, path, samples, seed)
     click.echo(f"{name}: a stand-in of {samples} samples is in {root}")
 
 

@@ -1,4 +1,4 @@
-"""Datasets: read a release from a folder, check it, describe it, or write a stand-in in the same layout.
+"""Datasets: read a release from a folder, check it and describe it. (Stand-ins are the package `standins`.)
 
 >>> names()
 ('cmu_mosei', 'digits', 'hateful_memes', 'medfuse', 'mm_imdb', 'ur_funny')
@@ -12,20 +12,12 @@ WHERE : str
     Plain text: licence, steps, which files, where each goes. Nothing is ever downloaded.
 SPLITS : tuple[str, ...]
     ("train", "val", "test") and after them further splits that a release may have.
-STORY : Story or None
-    The stand-in's generative story, with its Bayes scores; None where the data are real and bundled.
 recognise(root) -> str | None
     The layout that a folder holds, from what is in it; None when it is none.
 open_split(root, split, **options) -> Split
     One split; reads an index only. Raises DatasetError. Options are the module's own keyword arguments.
 verify(root) -> Report
     Found against expected counts, problems by kind, whether it can be used. Does not raise on bad data.
-draws(root, split) -> Draws
-    Where there is a story: what it drew for a stand-in's split, for Bayes-optimal predictions on those very samples.
-write_standin(root, samples, seed) -> None
-    Files in the release's layout into an empty folder (absent for bundled data). The marker is written by the caller.
-correspondence(root, sample_id) -> Correspondence or similar
-    Only where tokens of two modalities share objects: which of them do.
 convert(root) -> list[Path]
     Only where a release comes as pickles: write the safe copy of each.
 """
@@ -40,24 +32,19 @@ from typing import Any
 from mmwa_utils.datasets._describe import describe_splits
 from mmwa_utils.datasets._files import DatasetError
 from mmwa_utils.datasets._report import Report
-from mmwa_utils.datasets._story import Marker, Story, read_marker, write_marker
 from mmwa_utils.types import DatasetSpec, Split
 
 __all__ = [
     "DatasetError",
     "Report",
-    "Story",
     "convert",
-    "correspondence",
     "describe",
     "load",
     "names",
     "open_split",
     "spec",
-    "story",
     "verify",
     "where",
-    "write_standin",
 ]
 
 _MODULES = ("cmu_mosei", "digits", "hateful_memes", "medfuse", "mm_imdb", "ur_funny")
@@ -79,14 +66,6 @@ def spec(name: str, **options: Any) -> DatasetSpec:
     """What a model and a metric must know of a dataset; `options` as for `load` where they change it (`digits`)."""
     chosen = module(name)
     return chosen.specification(**options) if options else chosen.SPEC
-
-
-def story(name: str) -> Story:
-    """The generative story of a stand-in, with its exact Bayes scores."""
-    found = module(name).STORY
-    if found is None:
-        raise KeyError(f"{name} is real data that comes with scikit-learn: it has no story")
-    return found
 
 
 def open_split(name: str, data_root: Path | str | None, split: str, **options: Any) -> Split:
@@ -137,47 +116,6 @@ def describe(name: str, data_root: Path | str | None = None) -> str:
 def where(name: str) -> str:
     """How to obtain a dataset: licence, steps, files."""
     return module(name).WHERE
-
-
-def write_standin(name: str, path: Path | str, samples: int, seed: int = 0) -> Path:
-    """Write a stand-in in the release's layout; the same (samples, seed) gives the same bytes.
-
-    A folder that already holds exactly this stand-in is left alone, so a notebook may call this on every run.
-
-    Raises
-    ------
-    DatasetError
-        When the folder holds anything else.
-    """
-    chosen, root = module(name), Path(path)
-    if not hasattr(chosen, "write_standin"):
-        raise KeyError(f"{name} is real data that comes with scikit-learn: it needs no stand-in")
-    marker = Marker(name, samples, seed)
-    if read_marker(root) == marker:
-        return root
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        remedy = "Choose a new folder, or remove this one if you no longer need it."
-        raise DatasetError(root, f"holds something other than this stand-in ({marker}).", remedy=remedy)
-    root.mkdir(parents=True, exist_ok=True)
-    chosen.write_standin(root, samples, seed)
-    write_marker(root, marker)
-    return root
-
-
-def correspondence(name: str, data_root: Path | str, sample_id: str) -> Any:
-    """Which tokens of a stand-in's sample are about the same thing; see the dataset's module.
-
-    Raises
-    ------
-    KeyError
-        When the dataset has no known correspondence, or the stand-in no such sample.
-    DatasetError
-        When the folder is no stand-in.
-    """
-    chosen = module(name)
-    if not hasattr(chosen, "correspondence"):
-        raise KeyError(f"{name} has no known correspondence of tokens")
-    return chosen.correspondence(_folder(name, data_root), sample_id)
 
 
 def convert(name: str, data_root: Path | str) -> list[Path]:

@@ -17,6 +17,10 @@ MAX_LINE = 10_000_000
 """Longest line of a text file that is read, in bytes: a line of a release has a few hundred."""
 
 
+MARKER = "standin.json"
+"""The file that only a stand-in's folder has."""
+
+
 class DatasetError(ValueError):
     """A file of a dataset cannot be used; the message names the file, the line or key, and how to mend it.
 
@@ -84,6 +88,11 @@ def _between(root: Path, path: Path) -> Iterator[Path]:
         if parent == root:
             return
         yield parent
+
+
+def is_standin(root: Path) -> bool:
+    """Whether a folder holds a stand-in, and not a release."""
+    return (root / MARKER).is_file()
 
 
 def parse_json(text: bytes, path: Path, *, at: str | None = None) -> Any:

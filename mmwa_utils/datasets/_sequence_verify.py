@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mmwa_utils.datasets._files import DatasetError
+from mmwa_utils.datasets._files import DatasetError, is_standin
 from mmwa_utils.datasets._report import Report, ReportBuilder
 from mmwa_utils.datasets._sequence_store import SequenceSplit
-from mmwa_utils.datasets._story import read_marker
 
 _SIGNS = {"negative": -1, "neutral": 0, "positive": 1}
 
@@ -28,7 +27,7 @@ def verify_sequences(
     builder = ReportBuilder(name, root, layout)
     builder.note(note)
     try:
-        builder.standin = read_marker(root) is not None
+        builder.standin = is_standin(root)
         for split, n in expected.items():
             _check(builder, open_split(split), None if builder.standin else n)
     except DatasetError as error:

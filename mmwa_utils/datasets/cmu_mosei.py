@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 
 from mmwa_utils.datasets import _unpickle
-from mmwa_utils.datasets._files import DatasetError
+from mmwa_utils.datasets._files import DatasetError, is_standin
 from mmwa_utils.datasets._report import Report
-from mmwa_utils.datasets._sequence_standin import aligned_steps, draw_sequences, front_padded, write_pickle
 from mmwa_utils.datasets._sequence_store import SPLITS, SequenceSplit, Store, open_store, with_lengths
 from mmwa_utils.datasets._sequence_verify import verify_sequences
 from mmwa_utils.datasets._sequences import (
@@ -32,7 +31,6 @@ from mmwa_utils.datasets._sequences import (
     require,
     same_count,
 )
-from mmwa_utils.datasets._story import Story, read_marker, sizes
 from mmwa_utils.types import DatasetSpec, ModalitySpec
 
 NAME = "cmu_mosei"
@@ -55,20 +53,6 @@ WIDTHS: Mapping[str, Mapping[str, int]] = {
 
 WORDS = ("features", "raw")
 """How the text is read: the file's feature vectors, or (MMSA's files) the words themselves for a tokenizer."""
-
-STORY = Story(
-    modalities=("text", "vision", "audio"),
-    dominant="text",
-    interacting=("text", "vision"),
-    weights=((0.7, 0.7, 1.1),),
-    flips={"text": 0.25, "vision": 0.15, "audio": 0.25},
-    lean=0.4,
-    task="regression",
-    noise=0.5,
-)
-
-STANDIN_STEPS = 50
-"""Steps to which the stand-in pads, at the front: the release's number."""
 
 WHERE = """\
 CMU-MOSEI: how positive what a speaker says is, from -3 to 3 (Zadeh et al., 2018).
@@ -96,7 +80,7 @@ _LAYOUTS = (
     "MMSA, aligned to words (aligned_50.pkl)",
     "MMSA, not aligned (unaligned_50.pkl)",
 )
-_KEYS = {"train": "train", "val": "valid", "test": "test"}
+KEYS = {"train": "train", "val": "valid", "test": "test"}
 _LIMIT = 3.0
 
 
@@ -147,7 +131,7 @@ def open_split(root: Path, split: str, *, file: str | None = None, words: str = 
         raise ValueError(f'words is "raw", but {name} holds no words; use words="features" or one of MMSA\'s files')
     store = _store(root, name)
     spec = with_lengths(_specification(name, words), store.longest)
-    standin = read_marker(root) is not None
+    standin = is_standin(root)
     return SequenceSplit(split, spec, store, standin=standin, words="text" if words == "raw" else None)
 
 
@@ -168,8 +152,8 @@ def verify(root: Path) -> Report:
 
 
 def _convert(path: Path) -> Iterator[tuple[str, Collected]]:
-    payload = require(_unpickle.load(path), _KEYS.values(), path)
-    for split, key in _KEYS.items():
+    payload = require(_unpickle.load(path), KEYS.values(), path)
+    for split, key in KEYS.items():
         yield split, _split(payload[key], path, key)
 
 
@@ -234,24 +218,3 @@ def _sentiment(value: Any, path: Path, at: str) -> Float[np.ndarray, " n"]:
         problem = f"the label of row {wrong[0]} is {labels[wrong[0]]}, expected a number from -3 to 3."
         raise DatasetError(path, problem, at=at, remedy="Fetch the file again.")
     return labels.clip(-_LIMIT, _LIMIT)
-
-
-def write_standin(root: Path, samples: int, seed: int) -> None:
-    """Write `mosei_senti_data.pkl` with the release's dimensions and its 50 steps, padded at the front."""
-    payload, first = {}, 0
-    for number, (split, n) in enumerate(sizes(samples, EXPECTED[FILES[0]]).items()):
-        drawn = draw_sequences(STORY, WIDTHS[FILES[0]], n, seed=seed, split=number, quiet="text")
-        arrays = {name: front_padded(streams, STANDIN_STEPS) for name, streams in drawn.streams.items()}
-        ids = [[f"standin{first + i:05d}", "0.0", f"{len(objects)}.0"] for i, objects in enumerate(drawn.objects)]
-        labels = drawn.draws.labels.astype(np.float32)[:, None, None]
-        payload[_KEYS[split]] = {**arrays, "labels": labels, "id": np.array(ids)}
-        first += n
-    write_pickle(root / FILES[0], payload)
-
-
-def correspondence(root: Path, sample_id: str) -> Int[np.ndarray, " steps"]:
-    """For each step of one modality of a stand-in's sample the step of another that shows the same object.
-
-    The sequences are aligned to words, so this is 0, 1, 2, ... for any two of the three modalities.
-    """
-    return aligned_steps(root, [open_split(root, split) for split in SPLITS], sample_id)

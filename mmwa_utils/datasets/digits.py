@@ -23,7 +23,6 @@ from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample
 
 SPLITS = ("train", "val", "test")
 EXPECTED = {"train": 1078, "val": 359, "test": 360}
-STORY = None
 LAYOUT = "bundled with scikit-learn"
 _STRIPS = {
     2: {"left": slice(0, 3), "right": slice(3, 8)},

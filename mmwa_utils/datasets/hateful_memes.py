@@ -6,23 +6,17 @@ has `id`, `img` ("img/02345.png"), `label` (0 or 1) and `text`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 
-from mmwa_utils.datasets._files import DatasetError, inside, read_bytes, read_image, read_json_lines
+from mmwa_utils.datasets._files import DatasetError, inside, is_standin, read_bytes, read_image, read_json_lines
 from mmwa_utils.datasets._images import check_images, stat_bytes
 from mmwa_utils.datasets._report import Report, ReportBuilder
-from mmwa_utils.datasets._scenes import VOCABULARY, Correspondence, Scene, draw_scene
 from mmwa_utils.datasets._split import IndexedSplit
-from mmwa_utils.datasets._story import Draws, Story, read_marker, sizes
-from mmwa_utils.datasets.processing import write_processor
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample
 
 SPEC = DatasetSpec(
@@ -34,7 +28,7 @@ SPEC = DatasetSpec(
     metric="auroc",
 )
 
-_FILES = {
+FILES = {
     "train": "train.jsonl",
     "val": "dev_seen.jsonl",
     "test": "test_seen.jsonl",
@@ -42,7 +36,7 @@ _FILES = {
     "test_unseen": "test_unseen.jsonl",
 }
 EXPECTED = {"train": 8500, "val": 500, "test": 1000, "dev_unseen": 540, "test_unseen": 2000}
-SPLITS = tuple(_FILES)
+SPLITS = tuple(FILES)
 LAYOUT = "jsonl + img"
 
 WHERE = """Hateful Memes (Meta AI, 2020)
@@ -54,18 +48,6 @@ Steps:
   4. Run `mmwa data verify hateful_memes FOLDER`.
 Beware: the test.jsonl of phase 1 has no labels, and some mirrors lack pictures (one lacks 535).
 """
-
-STORY = Story(
-    modalities=("text", "image"),
-    dominant="text",
-    interacting=("text", "image"),
-    weights=((1.0, 1.4, 1.8),),
-    flips={"text": 0.15, "image": 0.15},
-    bias=(-0.5,),
-    lean=0.4,
-)
-_GRID = (4, 4)
-_STANDIN_EDGE = 32
 
 
 @dataclass(frozen=True)
@@ -83,8 +65,7 @@ class HatefulMemes(IndexedSplit):
 
     def __init__(self, name: str, root: Path, rows: list[_Row], index: bytes, *, standin: bool) -> None:
         labels = np.array([row.label for row in rows], dtype=np.int64)
-        spec = _standin_spec() if standin else SPEC
-        super().__init__(name, spec, ids=[row.id for row in rows], labels=labels, standin=standin)
+        super().__init__(name, SPEC, ids=[row.id for row in rows], labels=labels, standin=standin)
         self._root, self._rows, self._index = root, rows, index
 
     def read(self, index: int) -> Sample:
@@ -102,7 +83,7 @@ class HatefulMemes(IndexedSplit):
 
 def recognise(root: Path) -> str | None:
     """The layout in a folder, or None."""
-    return LAYOUT if (root / _FILES["train"]).is_file() or (root / _FILES["val"]).is_file() else None
+    return LAYOUT if (root / FILES["train"]).is_file() or (root / FILES["val"]).is_file() else None
 
 
 def open_split(root: Path, split: str, *, missing_images: Literal["error", "absent"] = "error") -> HatefulMemes:
@@ -125,7 +106,7 @@ def open_split(root: Path, split: str, *, missing_images: Literal["error", "abse
     """
     if missing_images not in ("error", "absent"):
         raise ValueError(f"missing_images = {missing_images!r}: expected 'error' or 'absent'")
-    path = root / _FILES[split]
+    path = root / FILES[split]
     rows: list[_Row] = []
     lines: dict[str, int] = {}
     shelf = _Shelf(root)
@@ -149,7 +130,7 @@ def open_split(root: Path, split: str, *, missing_images: Literal["error", "abse
             f"{len(missing)} of {len(rows)} pictures are missing, first of id {missing[0]}.",
             remedy="Complete img/, or pass missing_images='absent' to read them as absent.",
         )
-    return HatefulMemes(split, root, rows, read_bytes(path), standin=read_marker(root) is not None)
+    return HatefulMemes(split, root, rows, read_bytes(path), standin=is_standin(root))
 
 
 class _Shelf:
@@ -195,9 +176,9 @@ def _row(value: dict[str, Any], path: Path, line: int, shelf: _Shelf) -> _Row:
 
 def verify(root: Path) -> Report:
     """Check lines, labels, pictures and the overlap of splits."""
-    builder = ReportBuilder(SPEC.name, root, recognise(root), read_marker(root) is not None)
+    builder = ReportBuilder(SPEC.name, root, recognise(root), is_standin(root))
     owner: dict[str, str] = {}
-    for split, file in _FILES.items():
+    for split, file in FILES.items():
         if not (root / file).is_file():
             if split in ("train", "val", "test"):
                 builder.problem("missing file", file, fatal=True)
@@ -221,74 +202,3 @@ def verify(root: Path) -> Report:
     if (root / "test.jsonl").is_file():
         builder.note("test.jsonl is phase 1's file without labels; it is not read.")
     return builder.finish()
-
-
-# The stand-in.
-
-
-def write_standin(root: Path, samples: int, seed: int) -> None:
-    """Write index files, pictures and a processor; the story is `STORY`."""
-    (root / "img").mkdir()
-    for split, count in _counts(samples).items():
-        lines = []
-        draws = _draws(split, count, seed)
-        for index in range(count):
-            scene, name = _scene(draws, split, index, seed), f"{_identifier(split, index, samples)}.png"
-            Image.fromarray(scene.pixels).save(root / "img" / name, compress_level=1)
-            record = {"id": int(Path(name).stem), "img": f"img/{name}", "label": int(draws.labels[index])}
-            lines.append(json.dumps({**record, "text": scene.text}) + "\n")
-        (root / _FILES[split]).write_text("".join(lines), encoding="utf-8")
-    write_processor(root / "processor", words=VOCABULARY, shortest_edge=_STANDIN_EDGE)
-
-
-def draws(root: Path, split: str) -> Draws:
-    """What the story drew for a stand-in's split, in file order: for Bayes-optimal predictions on its very samples."""
-    marker = read_marker(root)
-    if marker is None:
-        raise DatasetError(root, "is not a stand-in: its story is not known.")
-    return _draws(split, _counts(marker.samples)[split], marker.seed)
-
-
-def correspondence(root: Path, sample_id: str) -> Correspondence:
-    """Which words and patches of a stand-in's sample are about the same object.
-
-    Raises
-    ------
-    KeyError
-        When the stand-in has no such sample.
-    """
-    marker = read_marker(root)
-    if marker is None:
-        raise DatasetError(root, "is not a stand-in: the true correspondence is not known.")
-    position = int(sample_id) - 1 if sample_id.isdigit() else -1
-    for split, count in _counts(marker.samples).items():
-        if 0 <= position < count:
-            return _scene(_draws(split, count, marker.seed), split, position, marker.seed).correspondence
-        position -= count
-    raise KeyError(f"the stand-in has no sample {sample_id!r}")
-
-
-def _counts(samples: int) -> dict[str, int]:
-    return sizes(samples, {name: EXPECTED[name] for name in ("train", "val", "test")})
-
-
-def _identifier(split: str, index: int, samples: int) -> str:
-    """Consecutive five-digit ids from 00001 over the splits, so that an id tells its sample."""
-    counts = _counts(samples)
-    before = sum(counts[name] for name in list(counts)[: list(counts).index(split)])
-    return f"{before + index + 1:05d}"
-
-
-@lru_cache(maxsize=8)
-def _draws(split: str, count: int, seed: int) -> Draws:
-    return STORY.draw(count, seed=seed, split=SPLITS.index(split))
-
-
-def _scene(draws: Draws, split: str, index: int, seed: int) -> Scene:
-    rng = np.random.default_rng([seed, SPLITS.index(split), index])
-    return draw_scene({name: draws.seen[name][index] for name in STORY.modalities}, _GRID, rng)
-
-
-def _standin_spec() -> DatasetSpec:
-    text, image = SPEC.modalities
-    return replace(SPEC, modalities=(text, replace(image, max_length=_STANDIN_EDGE)))

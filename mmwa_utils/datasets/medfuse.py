@@ -17,15 +17,13 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from mmwa_utils.datasets._files import DatasetError, inside, read_bytes, read_image
+from mmwa_utils.datasets._files import DatasetError, inside, is_standin, read_bytes, read_image
 from mmwa_utils.datasets._images import check_images, stat_bytes
 from mmwa_utils.datasets._report import Report, ReportBuilder
 from mmwa_utils.datasets._sequence_store import cache_folder
 from mmwa_utils.datasets._split import IndexedSplit
-from mmwa_utils.datasets._story import read_marker
 from mmwa_utils.datasets.medfuse_features import FEATURE_NAMES, N_BINS, Normaliser, discretise, parse_timeseries
 from mmwa_utils.datasets.medfuse_index import METADATA, SPLITS, TASK, Index, Stay, read_index, series_folder
-from mmwa_utils.datasets.medfuse_standin import STANDIN_EDGE, STORY, draws, write_standin
 from mmwa_utils.files import write_json
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample
 
@@ -34,15 +32,12 @@ __all__ = [
     "EXPECTED_POSITIVE",
     "SPEC",
     "SPLITS",
-    "STORY",
     "WHERE",
     "MedFuseSplit",
-    "draws",
     "normaliser",
     "open_split",
     "recognise",
     "verify",
-    "write_standin",
 ]
 
 EXPECTED = {"train": 18845, "val": 2138, "test": 5243}
@@ -105,7 +100,7 @@ class MedFuseSplit(IndexedSplit):
     ) -> None:
         ids = [stay.name.removesuffix("_timeseries.csv") for stay in stays]
         labels = np.asarray([stay.label for stay in stays], dtype=np.int64)
-        super().__init__(name, _spec(standin), ids=ids, labels=labels, standin=standin)
+        super().__init__(name, SPEC, ids=ids, labels=labels, standin=standin)
         self.stays, self.normaliser = stays, scale
         self._folder, self._xrays = series_folder(root, name), xrays
 
@@ -133,13 +128,6 @@ class MedFuseSplit(IndexedSplit):
 
 def _group(stay: Stay) -> str | None:
     return None if stay.subject_id is None else str(stay.subject_id)
-
-
-def _spec(standin: bool) -> DatasetSpec:
-    if not standin:
-        return SPEC
-    ehr, xray = SPEC.modalities
-    return replace(SPEC, modalities=(ehr, replace(xray, max_length=STANDIN_EDGE)))
 
 
 def features(path: Path) -> Float[np.ndarray, "48 76"]:
@@ -208,7 +196,7 @@ def open_split(
         xrays / "resized",
         index.stays[split],
         normaliser(root, index),
-        standin=read_marker(root) is not None,
+        standin=is_standin(root),
     )
     if missing_images == "absent":
         opened.stays = tuple(_without_missing(opened, stay) for stay in opened.stays)
@@ -226,7 +214,7 @@ def verify(root: Path) -> Report:
     builder = ReportBuilder(SPEC.name, root, recognise(root))
     builder.note("The paper used 18845 / 2138 / 5243 stays, also those without an X-ray (about 74 % in training).")
     try:
-        builder.standin = read_marker(root) is not None
+        builder.standin = is_standin(root)
         index = _index(root, root)
     except DatasetError as error:
         builder.problem("unusable table", str(error), fatal=True)

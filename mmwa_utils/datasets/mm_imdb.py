@@ -19,21 +19,17 @@ import numpy as np
 from jaxtyping import Int
 
 from mmwa_utils.datasets import _mm_imdb_hdf5 as hdf5
-from mmwa_utils.datasets import _mm_imdb_standin as standin
-from mmwa_utils.datasets._files import DatasetError, inside, parse_json, read_bytes, read_image, read_json
+from mmwa_utils.datasets._files import DatasetError, inside, is_standin, parse_json, read_bytes, read_image, read_json
 from mmwa_utils.datasets._images import check_images, stat_bytes
 from mmwa_utils.datasets._mm_imdb_spec import DROPPED, EXPECTED, GENRES, ROWS, SPEC
 from mmwa_utils.datasets._report import Report, ReportBuilder
 from mmwa_utils.datasets._split import IndexedSplit
-from mmwa_utils.datasets._story import read_marker
 from mmwa_utils.types import Sample
 
 PlotPolicy = Literal["all", "first", "longest"]
 
 SPLITS = ("train", "val", "test")
 LAYOUT = "split.json + dataset"
-STORY = standin.STORY
-correspondence, draws, write_standin = standin.correspondence, standin.draws, standin.write_standin
 _KEYS = {"train": "train", "val": "dev", "test": "test"}
 _ID = re.compile(r"[0-9]{7,8}")
 
@@ -62,10 +58,9 @@ class MMIMDb(IndexedSplit):
     def __init__(
         self, name: str, root: Path, films: list[_Film], rows: list[tuple[int, int | None]], state: bytes
     ) -> None:
-        marked = read_marker(root) is not None
         labels = np.array([films[film].genres for film, _ in rows], dtype=np.int64).reshape(len(rows), len(GENRES))
         ids = [films[film].id if plot is None else f"{films[film].id}/{plot}" for film, plot in rows]
-        super().__init__(name, standin.specification() if marked else SPEC, ids=ids, labels=labels, standin=marked)
+        super().__init__(name, SPEC, ids=ids, labels=labels, standin=is_standin(root))
         self._root, self._films, self._rows, self._state = root, films, rows, state
 
     def read(self, index: int) -> Sample:
@@ -208,7 +203,7 @@ def _index_film(root: Path, film: str, digest: Any) -> _Film:
 def verify(root: Path) -> Report:
     """Check splits, films, rows, genres and posters of either layout."""
     layout = recognise(root)
-    builder = ReportBuilder(SPEC.name, root, layout, read_marker(root) is not None)
+    builder = ReportBuilder(SPEC.name, root, layout, is_standin(root))
     builder.note("The paper's 32278 / 5411 / 16120 count one row a plot: use plot_policy='all' (the default).")
     builder.note("The paper says 25 labels; a release has 27 raw genres, 23 without the four rarest. The book uses 23.")
     if layout == hdf5.LAYOUT:

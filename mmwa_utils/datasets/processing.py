@@ -6,7 +6,6 @@ one beside a stand-in. Nothing is fetched: a name that is no folder must already
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,6 @@ from mmwa_utils.datasets._files import DatasetError
 
 PRETRAINED = "dandelin/vilt-b32-mlm"
 """The checkpoint whose processor goes with ViLT-B."""
-
-_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 @dataclass(frozen=True)
@@ -164,32 +161,3 @@ def load_processor(source: Path | str = PRETRAINED, *, max_text_length: int = 40
         remedy = "Give the folder of a saved processor; a stand-in has one in its folder 'processor'."
         raise DatasetError(Path(source), f"holds no processor ({type(error).__name__}).", remedy=remedy) from None
     return Processor(tokenizer, images, max_text_length=max_text_length)
-
-
-def write_processor(path: Path, *, words: Sequence[str], shortest_edge: int, size_divisor: int = 8) -> Path:
-    """Write a small BERT tokenizer over `words` and a ViLT image processor as `from_pretrained` reads them.
-
-    Words outside the vocabulary are spelt with its letters, so any lower-case English text can be encoded.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> folder = write_processor(Path(tempfile.mkdtemp()) / "p", words=["red", "circle"], shortest_edge=32)
-    >>> processor = load_processor(folder)
-    >>> processor.tokenizer.tokenize("Red circles")
-    ['red', 'circle', '##s']
-    >>> processor.pixels(Image.new("RGB", (64, 96))).shape
-    (3, 48, 32)
-    """
-    from transformers import ViltImageProcessorPil
-
-    path.mkdir(parents=True, exist_ok=True)
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    pieces = [*_SPECIAL, *sorted(set(words) | set(letters) | set(".,!?'-")), *(f"##{letter}" for letter in letters)]
-    (path / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
-    config = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 512}
-    special = {f"{name.strip('[]').lower()}_token": name for name in _SPECIAL}
-    (path / "tokenizer_config.json").write_text(json.dumps({**config, **special}, indent=1), encoding="utf-8")
-    images = {"size": {"shortest_edge": shortest_edge}, "size_divisor": size_divisor}
-    ViltImageProcessorPil.from_dict(images).save_pretrained(path)
-    return path

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from mmwa_utils.datasets import _unpickle
-from mmwa_utils.datasets._files import DatasetError
+from mmwa_utils.datasets._files import DatasetError, is_standin
 from mmwa_utils.datasets._report import Report
-from mmwa_utils.datasets._sequence_standin import OBJECT, aligned_steps, draw_sequences, front_padded, write_pickle
 from mmwa_utils.datasets._sequence_store import SPLITS, SequenceSplit, Store, open_store, with_lengths
 from mmwa_utils.datasets._sequence_verify import verify_sequences
 from mmwa_utils.datasets._sequences import (
@@ -30,7 +28,6 @@ from mmwa_utils.datasets._sequences import (
     require,
     same_count,
 )
-from mmwa_utils.datasets._story import Story, read_marker, sizes
 from mmwa_utils.types import DatasetSpec, ModalitySpec
 
 NAME = "ur_funny"
@@ -52,18 +49,6 @@ SPEC = DatasetSpec(
     metric="accuracy",
 )
 """A split's own specification adds the longest sequence of each modality, which depends on the file."""
-
-STORY = Story(
-    modalities=tuple(WIDTHS),
-    dominant="text",
-    interacting=("text", "vision"),
-    weights=((1.5, 2.0, 2.2),),
-    flips={"text": 0.25, "vision": 0.15, "audio": 0.25},
-    lean=0.4,
-)
-
-STANDIN_STEPS = 20
-"""Steps to which the stand-in pads, at the front."""
 
 WHERE = """\
 UR-FUNNY, version 2: punchlines of TED talks, humorous or not (Hasan et al., 2019).
@@ -90,8 +75,8 @@ The pickles are read without executing anything in them, and are converted once 
 Check the result with `mmwa data verify ur_funny PATH`.
 """
 
-_MULTIBENCH = "humor.pkl"
-_KEYS = {"train": "train", "val": "valid", "test": "test"}
+MULTIBENCH = "humor.pkl"
+KEYS = {"train": "train", "val": "valid", "test": "test"}
 _FOLDS = {"train": "train", "val": "dev", "test": "test"}
 _OWN = (
     *("data_folds.pkl", "language_sdk.pkl", "openface_features_sdk.pkl", "covarep_features_sdk.pkl"),
@@ -102,19 +87,19 @@ _FEATURES = {"vision": "openface_features_sdk.pkl", "audio": "covarep_features_s
 
 def recognise(root: Path) -> str | None:
     """The name of the layout that the folder holds, or None."""
-    if (root / _MULTIBENCH).is_file():
+    if (root / MULTIBENCH).is_file():
         return "MultiBench (humor.pkl)"
     return "the release's own pickles" if all((root / name).is_file() for name in _OWN) else None
 
 
 def _store(root: Path, part: str) -> Store:
     """The release converted once; `part` says what is read of the release's own layout."""
-    if (root / _MULTIBENCH).is_file():
-        path = root / _MULTIBENCH
+    if (root / MULTIBENCH).is_file():
+        path = root / MULTIBENCH
         return open_store(root, [path], f"{NAME}-multibench", partial(_from_multibench, path))
     if missing := [name for name in _OWN if not (root / name).is_file()]:
         problem = (
-            f"holds no UR-FUNNY: there is no {_MULTIBENCH}, and of the release's own files no {', no '.join(missing)}."
+            f"holds no UR-FUNNY: there is no {MULTIBENCH}, and of the release's own files no {', no '.join(missing)}."
         )
         raise DatasetError(root, problem, remedy="See `mmwa data where ur_funny`.")
     return open_store(root, [root / name for name in _OWN], f"{NAME}-{part}", partial(_from_release, root, part))
@@ -128,7 +113,7 @@ def open_split(root: Path, split: str, *, part: str = "all") -> SequenceSplit:
     if part not in PARTS:
         raise ValueError(f"part is {part!r}, expected one of {', '.join(PARTS)}")
     store = _store(root, part)
-    return SequenceSplit(split, with_lengths(SPEC, store.longest), store, standin=read_marker(root) is not None)
+    return SequenceSplit(split, with_lengths(SPEC, store.longest), store, standin=is_standin(root))
 
 
 def convert(root: Path) -> list[Path]:
@@ -144,8 +129,8 @@ def verify(root: Path) -> Report:
 
 
 def _from_multibench(path: Path) -> Iterator[tuple[str, Collected]]:
-    payload = require(_unpickle.load(path), _KEYS.values(), path)
-    for split, key in _KEYS.items():
+    payload = require(_unpickle.load(path), KEYS.values(), path)
+    for split, key in KEYS.items():
         part = require(payload[key], (*WIDTHS, "labels", "id"), path, key)
         arrays = {name: as_array(part[name], path, f"{key}/{name}", width=w) for name, w in WIDTHS.items()}
         labels, ids = flat_labels(part["labels"], path, f"{key}/labels"), part["id"]
@@ -262,25 +247,3 @@ def _has_words(sentence: Any) -> bool:
     return (
         sentence.size > 0 if isinstance(sentence, np.ndarray) else bool(sentence) or not isinstance(sentence, Sequence)
     )
-
-
-def write_standin(root: Path, samples: int, seed: int) -> None:
-    """Write `humor.pkl` with the release's dimensions and front padding; some audio values are -inf, as there."""
-    payload, first = {}, 0
-    for number, (split, n) in enumerate(sizes(samples, EXPECTED).items()):
-        drawn = draw_sequences(STORY, WIDTHS, n, seed=seed, split=number, quiet="text")
-        arrays = {name: front_padded(streams, STANDIN_STEPS) for name, streams in drawn.streams.items()}
-        audio = arrays["audio"][:, :, OBJECT]
-        audio[np.random.default_rng([seed, number, 2]).random(audio.shape) < 0.002] = -np.inf
-        labels = drawn.draws.labels.astype(np.int64)[:, None]
-        payload[_KEYS[split]] = {**arrays, "labels": labels, "id": np.arange(first, first + n)}
-        first += n
-    write_pickle(root / _MULTIBENCH, payload)
-
-
-def correspondence(root: Path, sample_id: str) -> Int[np.ndarray, " steps"]:
-    """For each step of one modality of a stand-in's sample the step of another that shows the same object.
-
-    The sequences are aligned to words, so this is 0, 1, 2, ... for any two of the three modalities.
-    """
-    return aligned_steps(root, [open_split(root, split) for split in SPLITS], sample_id)

@@ -20,6 +20,7 @@ from scipy import stats
 from scipy.special import expit, softmax
 from tqdm import tqdm
 
+import standins
 from mmwa_utils import datasets, project
 from mmwa_utils.training.config import PAPER_ALPHAS, PAPER_BETAS, AlignmentConfig, RunConfig
 from mmwa_utils.training.data import RunData, open_data
@@ -342,7 +343,7 @@ def references(data: RunData, *, split: str = "test") -> pd.DataFrame:
     constant = trivial_logits(data.spec, np.asarray(data.splits["train"].labels()), len(truth))
     scores = {"trivial": compute_metrics(data.spec, truth, constant)}
     if data.standin:
-        story = datasets.story(data.spec.name)
+        story = standins.story(data.spec.name)
         scores["best possible"] = story.scores()
         scores |= {f"best from {name} alone": story.scores((name,)) for name in story.modalities}
     rows = [(who, _BAYES_NAMES.get(m, m), value) for who, found in scores.items() for m, value in found.items()]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
-from mmwa_utils import datasets, project
+import standins
+from mmwa_utils import datasets
 from mmwa_utils.corruption import LossySplit
 from mmwa_utils.datasets.collate import Collator
 from mmwa_utils.datasets.processing import PRETRAINED, Processor, load_processor
@@ -50,28 +48,15 @@ def open_data(config: RunConfig) -> RunData:
     Raises:
         DatasetError: the folder holds no known layout, or no processor; names the file and the remedy.
     """
-    root = Path(config.data_root) if config.data_root else standin_folder(config)
+    root = Path(config.data_root) if config.data_root else None
+    if root is None and config.dataset in standins.STANDINS:
+        root = standins.cached(config.dataset, config.samples, config.data_seed)
     splits = dict(datasets.load(config.dataset, root, **config.options))
     if config.missing_rate:
         splits["train"] = LossySplit(splits["train"], rate=config.missing_rate, seed=config.seed)
     kinds = {modality.kind for modality in splits["train"].spec.modalities}
     processor = load_processor(_processor_source(config, root)) if kinds & {"text", "image"} else None
     return RunData(root, splits, Collator(splits["train"].spec, processor), processor)
-
-
-def standin_folder(config: RunConfig) -> Path | None:
-    """Return the folder of the run's stand-in, writing it if needed; None for data that come with a library."""
-    if config.dataset == "digits":
-        return None
-    folder = project.build_folder() / "standins" / f"{config.dataset}-{config.samples}-{config.data_seed}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-                written = Path(scratch) / "standin"
-                datasets.write_standin(config.dataset, written, samples=config.samples, seed=config.data_seed)
-                written.rename(folder)
-    return folder
 
 
 def _processor_source(config: RunConfig, root: Path | None) -> Path | str:

@@ -33,7 +33,9 @@ RESULT_ROOMS = (
     "corruption/missing.py",
     *(f"training/{name}.py" for name in ("config", "data", "metrics", "resampling", "run", "store", "trainer")),
 )
-"""The rooms of the package, and the files of this one, that a run's result depends on."""
+"""The rooms of the package, and the files of this one, that a run's result depends on.
+
+The data are not here, nor is what writes a stand-in: the data's fingerprint says what they are."""
 
 # Where and how fast a run is computed, not what it is.
 _NOT_IN_KEY = {"workers", "data_root", "device"}

@@ -14,8 +14,9 @@ from transformers import AutoTokenizer, ViltImageProcessorPil
 from mmwa_utils import datasets
 from mmwa_utils.datasets import DatasetError
 from mmwa_utils.datasets.collate import Collator, label_tensor, loader
-from mmwa_utils.datasets.processing import Processor, load_processor, write_processor
+from mmwa_utils.datasets.processing import Processor, load_processor
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample
+from standins.processor import write_processor
 
 STREAMS = DatasetSpec(
     "toy",

@@ -1,16 +1,14 @@
-"""Hateful Memes: the release's layout written here by hand, every trap of the format, and the stand-in."""
+"""Hateful Memes: the release's layout written here by hand, and every trap of the format."""
 
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from sklearn.metrics import roc_auc_score
 
 from mmwa_utils import datasets
 from mmwa_utils.datasets import DatasetError, hateful_memes
@@ -188,67 +186,3 @@ def test_any_record_gives_a_sample_or_an_error(tmp_path: Path, data_or_error: Ca
     (tmp_path / "train.jsonl").write_text(json.dumps(record))
     with data_or_error("train.jsonl"):
         list(hateful_memes.open_split(tmp_path, "train", missing_images="absent"))
-
-
-def test_the_standin_is_the_same_byte_for_byte(memes: Path, tmp_path: Path) -> None:
-    again = datasets.write_standin("hateful_memes", tmp_path / "again", samples=240, seed=3)
-    files = sorted(path.relative_to(memes) for path in memes.rglob("*") if path.is_file())
-    assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
-    for file in files:
-        assert (memes / file).read_bytes() == (again / file).read_bytes(), file
-    other = datasets.write_standin("hateful_memes", tmp_path / "other", samples=240, seed=4)
-    assert (other / "train.jsonl").read_bytes() != (memes / "train.jsonl").read_bytes()
-
-
-def test_the_standin_is_marked_sized_and_complete(memes: Path) -> None:
-    splits = datasets.load("hateful_memes", memes)
-    assert {name: len(split) for name, split in splits.items()} == {"train": 204, "val": 12, "test": 24}
-    assert all(split.standin for split in splits.values())
-    assert datasets.verify("hateful_memes", memes).complete
-    ids = [identifier for split in splits.values() for identifier in split.ids()]
-    assert len(set(ids)) == 240
-
-
-def test_the_standins_samples_are_what_the_story_drew(memes: Path) -> None:
-    """Read back from words and pixels, the signs are the story's, and its predictions beat each modality alone."""
-    split, drawn = datasets.open_split("hateful_memes", memes, "train"), hateful_memes.draws(memes, "train")
-    np.testing.assert_array_equal(split.labels(), drawn.labels)
-    for index in range(0, len(split), 7):
-        sample = split[index]
-        words, pixels = sample.modalities["text"].split(), np.asarray(sample.modalities["image"]).astype(int)
-        assert ("red" in words) == (drawn.seen["text"][index, 0] > 0)
-        assert ("yellow" in words) == (drawn.seen["text"][index, 1] > 0)
-        assert ("old" in words) == (drawn.seen["text"][index, 2] > 0)
-        red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-        assert ((red > 150) & (green < 90) & (blue < 90)).any() == (drawn.seen["image"][index, 0] > 0)
-        assert ((red > 180) & (green > 150) & (blue < 100)).any() == (drawn.seen["image"][index, 1] > 0)
-    scores = [
-        roc_auc_score(drawn.labels, hateful_memes.STORY.predictions(drawn, present))
-        for present in (("image",), ("text",), None)
-    ]
-    assert scores[0] < scores[1] < scores[2]
-
-
-def test_words_and_patches_of_an_object_correspond(memes: Path) -> None:
-    """The patches that belong to a coloured word have its colour's object, and every object has words and a cell."""
-    for sample in list(datasets.open_split("hateful_memes", memes, "test"))[:8]:
-        true = datasets.correspondence("hateful_memes", memes, sample.id)
-        pixels = np.asarray(sample.modalities["image"]).astype(int)
-        assert {item.shape for item in true.objects} == {"circle", "square", "triangle"}
-        for item in true.objects:
-            assert item.shape in sample.modalities["text"][item.start : item.end]
-            cell = pixels[item.row * 16 : (item.row + 1) * 16, item.column * 16 : (item.column + 1) * 16]
-            # the object covers the middle of its cell, far from the light background (at least 200)
-            assert cell[6:10, 6:10].min(axis=2).mean() < 150
-    with pytest.raises(KeyError):
-        datasets.correspondence("hateful_memes", memes, "99999")
-
-
-def test_a_standin_is_not_written_over_something_else(memes: Path, tmp_path: Path) -> None:
-    before = (memes / "train.jsonl").stat().st_mtime_ns
-    assert datasets.write_standin("hateful_memes", memes, samples=240, seed=3) == memes
-    assert (memes / "train.jsonl").stat().st_mtime_ns == before
-    with pytest.raises(DatasetError, match="holds something other"):
-        datasets.write_standin("hateful_memes", memes, samples=240, seed=4)
-    with pytest.raises(DatasetError, match="is not a stand-in"):
-        datasets.correspondence("hateful_memes", _write(tmp_path / "real"), "02345")

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import standins
 from mmwa_utils import datasets
 from mmwa_utils.cli.data import app
 from mmwa_utils.datasets import DatasetError, module
+from mmwa_utils.datasets._files import MARKER
 from mmwa_utils.datasets._report import ReportBuilder
-from mmwa_utils.datasets._story import MARKER
 from mmwa_utils.types import DatasetSpec, Sample, Split
 
 
@@ -24,13 +25,12 @@ def test_every_module_offers_the_protocol(name: str) -> None:
     assert offered.SPLITS[:3] == ("train", "val", "test")
     for function in ("recognise", "open_split", "verify"):
         assert callable(getattr(offered, function)), function
-    assert ("write_standin" in vars(offered)) == (offered.STORY is not None)
     assert "icence" in datasets.where(name)
 
 
 @pytest.mark.parametrize("name", datasets.names())
 def test_every_split_is_a_split(name: str, tmp_path: Path) -> None:
-    root = None if name == "digits" else datasets.write_standin(name, tmp_path / name, samples=40, seed=1)
+    root = None if name == "digits" else standins.write(name, tmp_path / name, samples=40, seed=1)
     splits = datasets.load(name, root)
     for split_name, split in splits.items():
         assert isinstance(split, Split)
@@ -58,10 +58,6 @@ def test_unknown_names_are_errors() -> None:
         datasets.open_split("digits", None, "dev")
     with pytest.raises(DatasetError, match=r"needs data_root.*mmwa data where mm_imdb"):
         datasets.load("mm_imdb")
-    with pytest.raises(KeyError, match="needs no stand-in"):
-        datasets.write_standin("digits", "x", 10)
-    with pytest.raises(KeyError, match="no known correspondence"):
-        datasets.correspondence("digits", "x", "1")
 
 
 def test_a_report_counts_everything_and_names_the_first() -> None:
@@ -119,7 +115,7 @@ class _Harmful:
 
 def test_the_command_converts_and_never_executes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    root = datasets.write_standin("cmu_mosei", tmp_path / "data", samples=60, seed=2)
+    root = standins.write("cmu_mosei", tmp_path / "data", samples=60, seed=2)
     code, text = _run("convert", "cmu_mosei", str(root))
     assert code == 0
     assert all(Path(line).is_file() for line in text.split())
@@ -137,7 +133,7 @@ def test_the_command_converts_and_never_executes(tmp_path: Path, monkeypatch: py
 
 def test_a_small_standin_is_decoded_once_and_a_release_every_time(tmp_path: Path) -> None:
     # A stand-in's epochs read the same few samples again and again; a release would fill the memory.
-    root = datasets.write_standin("hateful_memes", tmp_path / "memes", samples=40, seed=1)
+    root = standins.write("hateful_memes", tmp_path / "memes", samples=40, seed=1)
     standin = datasets.open_split("hateful_memes", root, "train")
     (root / MARKER).unlink()
     release = datasets.open_split("hateful_memes", root, "train")

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import standins
 from mmwa_utils import datasets
 from mmwa_utils.datasets import DatasetError, ur_funny
 
@@ -309,7 +310,7 @@ def test_a_pickle_is_read_once_and_again_only_when_it_changes(tmp_path: Path, tr
 
 
 def test_opening_reads_no_features_and_a_worker_can_open_the_file(tmp_path: Path) -> None:
-    datasets.write_standin("ur_funny", tmp_path / "s", 300)
+    standins.write("ur_funny", tmp_path / "s", 300)
     datasets.load("ur_funny", tmp_path / "s")
     tracemalloc.start()
     split = datasets.load("ur_funny", tmp_path / "s")["train"]

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmwa_utils import datasets
+import standins
 from mmwa_utils.alignment import from_paper
-from mmwa_utils.datasets.processing import write_processor
 from mmwa_utils.training import RunConfig, RunStore, open_data, train
 from mmwa_utils.training import run as run_module
 from mmwa_utils.training.run import make_alignment, make_model
 from mmwa_utils.training.trainer import AlignedModel, task_loss
+from standins.processor import write_processor
 
 VOCABULARY, DIM, LAYERS, FEEDFORWARD = 30522, 768, 12, 3072
 TEXT_POSITIONS, PIXELS, MOST_PATCHES = 40, 384, 200
@@ -54,7 +54,7 @@ LATE = 2 * (linear(DIM, DIM) + DIM) + DIM + 2 * LAYER + NORM  # projections and 
 @pytest.fixture(scope="module")
 def memes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stand-in read through a processor of the checkpoint's sizes: 30522 pieces, 384 pixels, patches of 32."""
-    root = datasets.write_standin("hateful_memes", tmp_path_factory.mktemp("paper") / "memes", samples=40)
+    root = standins.write("hateful_memes", tmp_path_factory.mktemp("paper") / "memes", samples=40)
     shutil.rmtree(root / "processor")
     words = [f"word{number}" for number in range(VOCABULARY - 5 - 42 - 36)]  # 5 special, 42 signs, 36 continuations
     write_processor(root / "processor", words=words, shortest_edge=384, size_divisor=32)

@@ -12,16 +12,17 @@ import csv
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image, ImageDraw, ImageFilter
 
-from mmwa_utils.datasets._files import DatasetError
-from mmwa_utils.datasets._story import Draws, Story, read_marker, sizes
+from mmwa_utils.datasets.medfuse import EXPECTED
 from mmwa_utils.datasets.medfuse_features import CHANNELS
-from mmwa_utils.datasets.medfuse_index import METADATA, SPLITS, TASK, series_folder
-from mmwa_utils.datasets.processing import write_processor
+from mmwa_utils.datasets.medfuse_index import METADATA, TASK, series_folder
+from standins.processor import write_processor
+from standins.story import Draws, Story
 
 STORY = Story(
     modalities=("ehr", "xray"),
@@ -34,10 +35,8 @@ STORY = Story(
     absence={"xray": 0.74},
 )
 
-STANDIN_EDGE = 64
-"""Pixels of a drawn X-ray's side."""
-
-_SHARES = {"train": 18845, "val": 2138, "test": 5243}
+SHARES: Mapping[str, int] = EXPECTED
+_EDGE = 64  # pixels of a drawn X-ray's side
 
 # Channel -> means at the sign -1 and +1, spread between readings, decimals. The means lie four or more spreads apart.
 _SHOWN: Mapping[str, Mapping[str, tuple[float, float, float, int]]] = {
@@ -68,31 +67,18 @@ _COMA_CHANNELS = ("eye opening", "motor response", "total", "verbal response")
 _FIRST_SUBJECT, _FIRST_STAY = 10_000_001, 30_000_001
 
 
-def _counts(samples: int) -> dict[str, int]:
-    return sizes(samples, _SHARES)
-
-
-def draws(root: Path, split: str) -> Draws:
-    """What the story drew for a stand-in's split, in file order: for Bayes-optimal predictions on its very samples."""
-    marker = read_marker(root)
-    if marker is None:
-        raise DatasetError(root, "is not a stand-in: its story is not known.")
-    return STORY.draw(_counts(marker.samples)[split], seed=marker.seed, split=SPLITS.index(split))
-
-
-def write_standin(root: Path, samples: int, seed: int) -> None:
+def write(root: Path, draws: Mapping[str, Draws], seed: int) -> None:
     """Write listfiles, time series, `all_stays.csv`, X-rays with their metadata, and a processor for the X-rays."""
     (root / "root").mkdir()
     (root / "resized").mkdir()
     stays: list[tuple] = []
     xrays: list[tuple] = []
     first = 0
-    for split, n in _counts(samples).items():
+    for number, (split, drawn) in enumerate(draws.items()):
         series_folder(root, split).mkdir(parents=True, exist_ok=True)
-        drawn = STORY.draw(n, seed=seed, split=SPLITS.index(split))
         listed = []
-        for i in range(n):
-            rng = np.random.default_rng([seed, SPLITS.index(split), i, 1])
+        for i in range(len(drawn)):
+            rng = np.random.default_rng([seed, number, i, 1])
             subject, stay_id = _FIRST_SUBJECT + first + i, _FIRST_STAY + first + i
             name = f"{subject}_episode1_timeseries.csv"
             listed.append((name, 0, stay_id, int(drawn.labels[i])))
@@ -103,11 +89,16 @@ def write_standin(root: Path, samples: int, seed: int) -> None:
             xrays += _xrays(root, subject, intime, seen, rng)
         header = ("stay", "period_length", "stay_id", "y_true")
         _write_rows(root / TASK / f"{split}_listfile.csv", [header, *listed])
-        first += n
+        first += len(drawn)
     _write_rows(root / "root" / "all_stays.csv", [("subject_id", "stay_id", "intime", "outtime"), *stays])
     columns = ("dicom_id", "subject_id", "study_id", "ViewPosition", "StudyDate", "StudyTime")
     _write_rows(root / METADATA, [columns, *xrays])
-    write_processor(root / "processor", words=["patient"], shortest_edge=STANDIN_EDGE)
+    write_processor(root / "processor", words=["patient"], shortest_edge=_EDGE)
+
+
+def correspondence(sample_id: str, draws: Mapping[str, Draws], seed: int) -> NoReturn:
+    """Raise KeyError: charts and X-rays share no objects."""
+    raise KeyError("medfuse has no known correspondence of tokens")
 
 
 def _write_rows(path: Path, rows: list[tuple]) -> None:
@@ -161,7 +152,7 @@ def _xrays(
 
 def _draw(signs: Int[np.ndarray, " signs"], rng: np.random.Generator) -> Image.Image:
     """A chest, 64 x 64, in grey: two dark lungs, the heart, clouds in the lower lungs (shared), a device (part)."""
-    image = Image.new("L", (STANDIN_EDGE, STANDIN_EDGE), 120)
+    image = Image.new("L", (_EDGE, _EDGE), 120)
     draw = ImageDraw.Draw(image)
     dx, dy = (int(shift) for shift in rng.integers(-2, 3, 2))
     for left in (8, 36):
@@ -172,5 +163,5 @@ def _draw(signs: Int[np.ndarray, " signs"], rng: np.random.Generator) -> Image.I
     image = image.filter(ImageFilter.BoxBlur(1))
     side = 12 if signs[1] < 0 else 44
     ImageDraw.Draw(image).rectangle((side + dx, 14 + dy, side + 8 + dx, 22 + dy), fill=250)
-    noise: Float[np.ndarray, "64 64"] = 6 * rng.standard_normal((STANDIN_EDGE, STANDIN_EDGE))
+    noise: Float[np.ndarray, "64 64"] = 6 * rng.standard_normal((_EDGE, _EDGE))
     return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))

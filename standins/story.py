@@ -21,22 +21,15 @@ and scores below are exact for the story, not estimates.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
-
-from mmwa_utils.datasets._files import DatasetError, read_json
-
-MARKER = "standin.json"
-VERSION = 1
-"""Changes when a writer's output changes, so that no folder of an older writer is taken for a newer one's."""
 
 RATINGS = np.round(np.arange(-9, 10) / 3, 6)
 """The values of a regression label: mean ratings in steps of a third, from -3 to 3."""
@@ -301,29 +294,18 @@ def sizes(samples: int, shares: Mapping[str, int]) -> dict[str, int]:
     return floor
 
 
-@dataclass(frozen=True)
-class Marker:
-    """Which stand-in a folder holds."""
+def locate(sample_id: str, draws: Mapping[str, Draws], *, first: int) -> tuple[int, int]:
+    """Return the split (0, 1, 2) of a sample, and its index there.
 
-    dataset: str
-    samples: int
-    seed: int
-    version: int = VERSION
+    The first digits of `sample_id` are the sample's number over all splits, counted from `first`.
 
-
-def write_marker(root: Path, marker: Marker) -> None:
-    """Say in the folder that its files are a stand-in's; written last, so that it vouches for whole files."""
-    note = "Not a release: drawn by `mmwa data standin` from a known story, in the release's layout."
-    (root / MARKER).write_text(json.dumps({"note": note, **vars(marker)}, indent=1) + "\n", encoding="utf-8")
-
-
-def read_marker(root: Path) -> Marker | None:
-    """The stand-in's marker, or None in a folder of a release."""
-    path = root / MARKER
-    if not path.is_file():
-        return None
-    value: Any = read_json(path)
-    fields = ("dataset", "samples", "seed", "version")
-    if not isinstance(value, dict) or any(name not in value for name in fields):
-        raise DatasetError(path, f"expected the keys {', '.join(fields)}.", remedy="Write the stand-in again.")
-    return Marker(*(value[name] for name in fields))
+    Raises:
+        KeyError: there is no such sample.
+    """
+    number = re.search("[0-9]+", sample_id)
+    position = int(number.group()) - first if number else -1
+    for split, drawn in enumerate(draws.values()):
+        if 0 <= position < len(drawn):
+            return split, position
+        position -= len(drawn)
+    raise KeyError(f"the stand-in has no sample {sample_id!r}")

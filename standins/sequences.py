@@ -9,17 +9,14 @@ the first 24 features carry the signs that the modality sees, 8 features a sign.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mmwa_utils.datasets._files import DatasetError
-from mmwa_utils.datasets._split import IndexedSplit
-from mmwa_utils.datasets._story import Draws, Story, read_marker
+from standins.story import Draws, locate
 
 SIGNS: tuple[slice, slice, slice] = (slice(0, 8), slice(8, 16), slice(16, 24))
 """Features of an emphasised step that show the signs shared, part and own; 0 where the modality sees none."""
@@ -40,30 +37,23 @@ the signs costs nothing, and the best score of a reader of features is that of t
 """
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """The samples of one split, not padded yet: for each modality one array (steps, width) a sample."""
-
-    draws: Draws
-    objects: list[Int[np.ndarray, " _"]]
-    emphasised: list[Int[np.ndarray, " _"]]
-    streams: Mapping[str, list[Float[np.ndarray, "_ _"]]]
+Streams = dict[str, list[Float[np.ndarray, "_ _"]]]
+"""For each modality one array (steps, width) per sample, without padding."""
 
 
 def draw_sequences(
-    story: Story, widths: Mapping[str, int], samples: int, *, seed: int, split: int, quiet: str, longest: int = 14
-) -> Drawn:
-    """Sequences of 5 to `longest` steps, of which two or three of the last four are emphasised.
+    draws: Draws, widths: Mapping[str, int], *, seed: int, split: int, quiet: str
+) -> tuple[Streams, Int[np.ndarray, " samples"]]:
+    """Return sequences, of whose last four steps two or three are emphasised, and their lengths.
 
     `quiet` is the modality without noise: a word has the same vector wherever it occurs.
     """
-    draws = story.draw(samples, seed=seed, split=split)
     rng = np.random.default_rng([seed, split, 1])
-    lengths = rng.integers(5, longest + 1, samples)
+    lengths = _lengths(len(draws), rng)
     objects = [rng.integers(0, N_OBJECTS, length) for length in lengths]
     emphasised = [np.sort(length - 1 - rng.permutation(4)[: rng.integers(2, 4)]) for length in lengths]
     looks = {name: _looks(name, width) for name, width in widths.items()}
-    streams: dict[str, list[np.ndarray]] = {name: [] for name in widths}
+    streams: Streams = {name: [] for name in widths}
     for i, length in enumerate(lengths):
         for name, width in widths.items():
             stream = np.zeros((length, width), dtype=np.float32)
@@ -73,7 +63,12 @@ def draw_sequences(
             if name != quiet:
                 stream += np.float32(NOISE) * rng.standard_normal(stream.shape, dtype=np.float32)
             streams[name].append(stream)
-    return Drawn(draws, objects, emphasised, streams)
+    return streams, lengths
+
+
+def _lengths(samples: int, rng: np.random.Generator) -> Int[np.ndarray, " samples"]:
+    """Draw the number of steps of each sequence, from 5 to 14; the first that is drawn of a split."""
+    return rng.integers(5, 15, samples)
 
 
 def _looks(name: str, width: int) -> Float[np.ndarray, "objects features"]:
@@ -95,16 +90,14 @@ def write_pickle(path: Path, payload: Any) -> None:
     path.write_bytes(pickle.dumps(payload, protocol=4))
 
 
-def aligned_steps(root: Path, splits: Iterable[IndexedSplit], sample_id: str) -> Int[np.ndarray, " steps"]:
-    """0, 1, 2, ... for the steps of a stand-in's sample: step t of one modality shows the object of step t of another.
+def aligned_steps(sample_id: str, draws: Mapping[str, Draws], seed: int) -> Int[np.ndarray, " steps"]:
+    """Return 0, 1, 2, ... for the steps of a sample: step t of one modality shows the object of step t of another.
 
-    Raises `DatasetError` for a folder that is no stand-in, since of a release no such truth is known, and `KeyError`
-    for an id that no split has.
+    Ids count from 0.
+
+    Raises:
+        KeyError: the stand-in has no such sample.
     """
-    if read_marker(root) is None:
-        raise DatasetError(root, "is no stand-in: which tokens correspond is known of stand-ins alone.")
-    for split in splits:
-        if sample_id in (ids := split.ids()):
-            streams = split[ids.index(sample_id)].modalities.values()
-            return np.arange(len(next(iter(streams))))
-    raise KeyError(f"no split of {root} has a sample {sample_id!r}")
+    split, index = locate(sample_id, draws, first=0)
+    samples = len(tuple(draws.values())[split])
+    return np.arange(_lengths(samples, np.random.default_rng([seed, split, 1]))[index])

@@ -13,11 +13,13 @@ correspondence of tokens, with which a learned transport plan can be compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
+
+from standins.story import Draws, locate
 
 CELL = 16
 """Side of a cell in pixels."""
@@ -120,6 +122,21 @@ class Scene:
     pixels: UInt8[np.ndarray, "height width 3"]
     text: str
     correspondence: Correspondence
+
+
+def scene_of(draws: Draws, index: int, grid: tuple[int, int], seed: Sequence[int]) -> Scene:
+    """Return the scene of one sample that a story drew: the same for the same arguments."""
+    return draw_scene({name: seen[index] for name, seen in draws.seen.items()}, grid, np.random.default_rng(seed))
+
+
+def find_scene(sample_id: str, draws: Mapping[str, Draws], grid: tuple[int, int], seed: int) -> Scene:
+    """Return the scene of a sample; ids count from 1.
+
+    Raises:
+        KeyError: the stand-in has no such sample.
+    """
+    split, index = locate(sample_id, draws, first=1)
+    return scene_of(tuple(draws.values())[split], index, grid, [seed, split, index])
 
 
 def draw_scene(seen: Mapping[str, np.ndarray], grid: tuple[int, int], rng: np.random.Generator) -> Scene:
