@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from mmwa_utils import sensitivity as sense
-from mmwa_utils.ledger import read_ledger
 from mmwa_utils.training import RunStore
 from mmwa_utils.training.comparison import train_all
 from mmwa_utils.training.study import digits_base
+from workflow.ledger import read_ledger
 
 ROOT = Path(__file__).parents[1]
 BASE = digits_base("smoke")

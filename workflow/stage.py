@@ -6,8 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from mmwa_utils.ledger import write_ledger
-from mmwa_utils.times import write_execution_times
+from workflow.ledger import write_ledger
+from workflow.times import write_execution_times
 
 
 def stage(build: Path, root: Path) -> Path:

@@ -66,6 +66,14 @@ def test_only_what_changed_runs_again(project: Path) -> None:
     helper.write_text(helper.read_text() + "\n# an edit\n")
     assert make(project) == ["01_first", "02_second"], "a helper"
 
+    judge = project / "workflow" / "claims.py"
+    judge.write_text(judge.read_text() + "\n# an edit\n")
+    assert make(project) == [], "what judges the book, where no chapter imports it"
+    write_notebook(project / "notebooks" / "02_second.ipynb", "from workflow import claims")
+    assert make(project) == ["02_second"]
+    judge.write_text(judge.read_text() + "\n# another edit\n")
+    assert make(project) == ["02_second"], "what judges the book"
+
     (project / "requirements.lock").write_text("# another lock\n")
     assert make(project) == ["01_first", "02_second"], "the lock"
 

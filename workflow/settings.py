@@ -1,23 +1,17 @@
-"""What was used, read off the runs: the facts that tell whether a stated setting was used or changed."""
+"""The settings that the paper states, and facts read off the runs that tell whether each was used or changed."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from mmwa_utils import datasets
-from mmwa_utils.claims import Claims, Setting
 from mmwa_utils.fusion import ModelConfig
-from mmwa_utils.training.config import (
-    PAPER_ALPHAS,
-    PAPER_BETAS,
-    PAPER_LEARNING_RATES,
-    DatasetName,
-    RunConfig,
-)
+from mmwa_utils.training.config import PAPER_ALPHAS, PAPER_BETAS, PAPER_LEARNING_RATES, DatasetName, RunConfig
 from mmwa_utils.training.data import open_data
 from mmwa_utils.training.store import Run
+from workflow.claims import Setting
 
 Facts = Mapping[str, frozenset[Hashable]]
 """Name of a fact -> all the values that were found."""
@@ -34,12 +28,12 @@ class SettingStatus:
     """The values that were found, in words."""
 
 
-def run_facts(runs: Iterable[Run], claims: Claims) -> Facts:
-    """Return the facts of runs of the paper's datasets; others (the digits) are left out.
+def run_facts(runs: Iterable[Run], paper: Collection[DatasetName]) -> Facts:
+    """Return the facts of runs of the paper's datasets; runs on other data are left out.
 
     Sizes of splits are those of the data that the runs name: a folder that has moved is an error of `open_data`.
     """
-    chosen = [run for run in runs if run.config.dataset in claims.datasets]
+    chosen = [run for run in runs if run.config.dataset in paper]
     facts = [_config_facts(run.config) | {"device": {run.provenance["device"]}} for run in chosen]
     by_data = {(run.config.dataset, run.config.data_root, run.config.samples): run.config for run in chosen}
     for (dataset, _, _), config in by_data.items():
@@ -48,16 +42,15 @@ def run_facts(runs: Iterable[Run], claims: Claims) -> Facts:
     return _union(facts)
 
 
-def profile_facts() -> Facts:
+def profile_facts(paper: Collection[DatasetName]) -> Facts:
     """Return the facts of the profile `paper` when nothing is overridden: its numbers and the grids it searches.
 
-    >>> sorted(profile_facts()["hateful_memes.batch_size"])
+    >>> sorted(profile_facts(["hateful_memes"])["hateful_memes.batch_size"])
     [128]
     """
-    names = [name for name in get_args(DatasetName) if name != "digits"]
     facts = [
         _config_facts(RunConfig.for_profile("paper", dataset=name, fusion=fusion))
-        for name in names
+        for name in paper
         for fusion in ("early", "late")
     ]
     grids = {"lr": set(PAPER_LEARNING_RATES), "alpha": set(PAPER_ALPHAS), "beta": set(PAPER_BETAS)}

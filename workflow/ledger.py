@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-import yaml
-from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic import StringConstraints
 
-Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+from workflow.checked_yaml import Entry, Slug, Words, read_checked
+
 Switch = Annotated[str, StringConstraints(pattern=r"^[a-z_]+(\.([a-z_]+|\*))?$")]
 
 _HEAD = """(assumptions)=
@@ -29,14 +27,8 @@ chapter's results when the book is built.
 NOT_MEASURED = "not measured"
 
 
-class LedgerError(ValueError):
-    """A ledger that can't be read; names the row and the field, and says what was expected."""
-
-
-class Assumption(BaseModel):
+class Assumption(Entry):
     """One row of the ledger."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: Slug
     """Name of the row, for links: `[](#assumption-cost)`."""
@@ -51,26 +43,9 @@ class Assumption(BaseModel):
     """What the switch accepts, where that is a short list."""
 
 
-def read_ledger(path: Path) -> tuple[Assumption, ...]:
-    """Read and validate a ledger in YAML: a list of rows with the fields of `Assumption`.
-
-    Raises:
-        LedgerError: not YAML, no list, a field is missing, unknown or malformed, or an id occurs twice.
-    """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise LedgerError(f"{path}: not YAML: {error}") from error
-    if not isinstance(raw, list):
-        raise LedgerError(f"{path}: expected a list of rows, each beginning with `- id:`")
-    try:
-        rows = TypeAdapter(tuple[Assumption, ...]).validate_python(raw)
-    except ValidationError as error:
-        raise LedgerError("\n".join(f"{path}: {_describe(fault, raw)}" for fault in error.errors())) from error
-    doubled = [name for name, count in Counter(row.id for row in rows).items() if count > 1]
-    if doubled:
-        raise LedgerError(f"{path}: id {doubled[0]!r} occurs more than once; each row needs its own")
-    return rows
+def read_ledger(path: Path) -> list[Assumption]:
+    """Read and check a ledger in YAML: a list of rows with the fields of `Assumption`."""
+    return read_checked(path, list[Assumption])
 
 
 def describe_sensitivity(effects: pd.DataFrame) -> dict[str, str]:
@@ -146,13 +121,3 @@ def _row(row: Assumption, sensitivity: str) -> str:
 
 def _line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _describe(fault: object, raw: list[object]) -> str:
-    """Say which row and field is at fault, counting rows as people do and by id where there is one."""
-    assert isinstance(fault, dict)
-    index, *field = fault["loc"]
-    entry = raw[index] if isinstance(index, int) else None
-    name = entry.get("id", "without id") if isinstance(entry, dict) else "no mapping"
-    where = ".".join(str(part) for part in field) or "the row"
-    return f"row {int(index) + 1} ({name}), {where}: {fault['msg'].lower()}"

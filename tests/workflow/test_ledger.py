@@ -9,15 +9,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from mmwa_utils.ledger import (
-    NOT_MEASURED,
-    LedgerError,
-    describe_sensitivity,
-    read_ledger,
-    render_ledger,
-    write_ledger,
-)
-from mmwa_utils.times import execution_times, read_time
+from workflow.checked_yaml import BookFileError
+from workflow.ledger import NOT_MEASURED, describe_sensitivity, read_ledger, render_ledger, write_ledger
+from workflow.times import execution_times, read_time
 
 ROOT = Path(__file__).parents[2]
 ROW = {"id": "cost", "item": "cost", "kind": "inferred", "reading": "1 - cos", "why": "usual", "switch": "a.cost"}
@@ -50,16 +44,16 @@ def test_every_row_of_the_books_ledger_is_on_its_page() -> None:
 )
 def test_a_faulty_row_is_refused_by_name(change: dict[str, str], named: str, tmp_path: Path) -> None:
     path = _write(tmp_path, [ROW, {**ROW, "id": "second", **change}])
-    with pytest.raises(LedgerError, match=rf"row 2 .*{named}"):
+    with pytest.raises(BookFileError, match=rf"assumptions.yml: [^:]+\.{named}: "):
         read_ledger(path)
 
 
 def test_a_missing_field_a_doubled_id_and_no_list_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match=r"row 1 \(cost\), why: field required"):
+    with pytest.raises(BookFileError, match=r"cost.why: field required"):
         read_ledger(_write(tmp_path, [{key: value for key, value in ROW.items() if key != "why"}]))
-    with pytest.raises(LedgerError, match="'cost' occurs more than once"):
+    with pytest.raises(BookFileError, match="'cost' occurs more than once"):
         read_ledger(_write(tmp_path, [ROW, ROW]))
-    with pytest.raises(LedgerError, match="expected a list"):
+    with pytest.raises(BookFileError, match="the file: input should be a valid list"):
         read_ledger(_write(tmp_path, {"cost": ROW}))
 
 
