@@ -15,8 +15,7 @@ import pandas as pd
 import torch
 
 from benchmarks._measure import NAME, TASKS
-from mmwa_utils.plots import apply_style, figure
-from mmwa_utils.plots.transport_speed import contender_times
+from mmwa_utils.plots import apply_style, dots_with_bars, figure
 
 PEERS = ("POT sinkhorn", "POT log_sinkhorn", "GeomLoss", "OTT-JAX")
 """The libraries that the fastest peer is chosen from; the torch loop is shown but is no library, nor is the floor."""
@@ -84,8 +83,19 @@ def draw(times: pd.DataFrame, path: Path, *, device: str) -> None:
     cases = times.case.nunique()
     drawing, panels = figure(1, 2, width=9.5, height=1.2 + 0.55 * cases, sharey=True)
     axes = np.ravel(np.asarray(panels, dtype=object))
+    ours_first = times.sort_values("contender", key=lambda name: name.where(name != NAME, ""), kind="stable")
+    columns: dict[str, Any] = {
+        "label": "case",
+        "value": "ratio",
+        "low": "ratio_q1",
+        "high": "ratio_q3",
+        "colour": "contender",
+    }
     for axis, task in zip(axes, TASKS, strict=True):
-        contender_times(axis, times[times.task == task], ours=NAME, title=task)
+        rows = ours_first[ours_first.task == task]
+        dots_with_bars(rows, **columns, ax=axis, reference=1.0, xlabel="time over ours (logarithmic)")
+        axis.set(xscale="log", title=task)
+        axis.get_legend().remove()
     handles, labels = axes[0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     silent = ", ".join(sorted(set(times[times.ratio.isna()].contender)))

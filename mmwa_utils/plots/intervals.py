@@ -57,7 +57,7 @@ def dots_with_bars(
     names = list(dict.fromkeys(table[label]))
     keys = table[colour] if colour else pd.Series("", index=table.index)
     groups = list(dict.fromkeys(keys))
-    apart = 0.22 if len(table) > len(names) else 0.0
+    apart = min(0.22, 0.7 / len(groups)) if len(table) > len(names) else 0.0
     for number, group in enumerate(groups):
         rows = table[keys == group]
         hue = (colours or {}).get(group, PALETTE[number % len(PALETTE)])
@@ -75,7 +75,7 @@ def dots_with_bars(
         if len(groups) > 1:
             axes.plot([], [], mark + "-", color=hue, label=str(group))
     if reference is not None:
-        axes.axvline(reference, color=INK, linewidth=1, zorder=0)
+        axes.axvline(reference, color=INK, linewidth=1, zorder=1)
     axes.set_yticks(range(len(names)), [str(name) for name in names])
     axes.set(ylim=(len(names) - 0.5, -0.5), xlabel=xlabel)
     axes.grid(axis="y", visible=False)
