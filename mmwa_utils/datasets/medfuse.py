@@ -17,12 +17,12 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from mmwa_utils.datasets._files import DatasetError, inside, is_standin, read_bytes, read_image
+from mmwa_utils.datasets._files import DatasetError, inside, is_standin, read_image
 from mmwa_utils.datasets._images import check_images, stat_bytes
 from mmwa_utils.datasets._report import Report, ReportBuilder
 from mmwa_utils.datasets._sequence_store import cache_folder
 from mmwa_utils.datasets._split import IndexedSplit
-from mmwa_utils.datasets.medfuse_features import FEATURE_NAMES, N_BINS, Normaliser, discretise, parse_timeseries
+from mmwa_utils.datasets.medfuse_features import FEATURE_NAMES, N_BINS, Normaliser, discretise, read_timeseries
 from mmwa_utils.datasets.medfuse_index import METADATA, SPLITS, TASK, Index, Stay, read_index, series_folder
 from mmwa_utils.files import write_json
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample
@@ -84,7 +84,6 @@ listfiles, which stands for 48 hours.
 """
 
 _LAYOUT = "MIMIC-IV benchmark with MIMIC-CXR-JPG"
-_SERIES_LIMIT = 20_000_000  # bytes; a stay's charts of the release have some ten thousand
 
 
 def recognise(root: Path) -> str | None:
@@ -132,15 +131,7 @@ def _group(stay: Stay) -> str | None:
 
 def features(path: Path) -> Float[np.ndarray, "48 76"]:
     """The 76 features of a time series' file, not normalised."""
-    return discretise(parse_timeseries(_text(path), path))
-
-
-def _text(path: Path) -> str:
-    data = read_bytes(path, remedy="Every stay of a listfile needs its time series.", limit=_SERIES_LIMIT)
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DatasetError(path, f"is not UTF-8 (byte {error.start}).", remedy="Extract it again.") from None
+    return discretise(read_timeseries(path))
 
 
 def normaliser(root: Path, index: Index) -> Normaliser:
@@ -246,7 +237,7 @@ def _check_files(builder: ReportBuilder, root: Path, split: str, stays: tuple[St
     repairs = 0
     for stay in stays:
         try:
-            repairs += sum(parse_timeseries(_text(folder / stay.name), folder / stay.name).repairs.values())
+            repairs += sum(read_timeseries(folder / stay.name).repairs.values())
         except DatasetError as error:
             kind = "unusable time series" if (folder / stay.name).is_file() else "missing time series"
             builder.problem(kind, str(error), fatal=True)

@@ -8,24 +8,25 @@ one as one-hot columns (12 + 47 in all), followed by 17 columns that are 1 where
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from mmwa_utils.datasets._files import DatasetError
+from mmwa_utils.datasets.medfuse_index import rows
 
 N_BINS = 48
 """One-hour bins: the first 48 hours of the stay."""
 
 _EPSILON = 1e-6  # a reading on the hour belongs to the hour that it ends, as in the benchmark
 _LARGEST = float(np.finfo(np.float32).max)
+_LARGEST_FILE = 20_000_000  # bytes; a release's have some ten thousand
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,33 @@ class Channel:
 
     @property
     def width(self) -> int:
-        """Columns that the channel takes: 1, or one a category."""
+        """Columns that the channel takes: 1, or one per category."""
         return max(1, len(self.categories))
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        """Spelling -> category; numbers also match by value, since "15.0" and "15" both occur."""
+        spellings = {}
+        for i, category in enumerate(self.categories):
+            spellings[category] = i
+            if category.replace(".", "").isdigit():
+                spellings |= {f"{float(category)}": i, f"{float(category):.0f}": i}
+        return spellings
+
+    def read(self, cell: str) -> float:
+        """The value of a cell, or the number of its category; inf where that is no finite float32.
+
+        Raises `ValueError` when it is neither.
+        """
+        if self.categories:
+            if cell not in self._numbers:
+                raise ValueError(f"{cell[:40]!r}, expected one of {', '.join(self.categories)}")
+            return self._numbers[cell]
+        try:
+            value = float(cell)
+        except ValueError:
+            raise ValueError(f"{cell[:40]!r}, expected a number") from None
+        return value if abs(value) <= _LARGEST else math.inf
 
 
 CHANNELS: tuple[Channel, ...] = (
@@ -103,113 +129,52 @@ FEATURE_NAMES: tuple[str, ...] = _feature_names()
 CONTINUOUS: tuple[int, ...] = tuple(i for i, name in enumerate(FEATURE_NAMES) if "->" not in name)
 """The 12 columns that are normalised."""
 
-_FIRST_COLUMN = tuple(int(start) for start in np.cumsum([0, *(channel.width for channel in CHANNELS)])[:-1])
-_N_VALUES = sum(channel.width for channel in CHANNELS)
-
-
-def _category_index(channel: Channel) -> dict[str, int]:
-    """Spelling -> category; numbers also match by value, since "15.0" and "15" both occur."""
-    index = {category: i for i, category in enumerate(channel.categories)}
-    for category, i in list(index.items()):
-        try:
-            number = float(category)
-        except ValueError:
-            continue
-        index.setdefault(repr(number), i)
-        index.setdefault(str(int(number)), i)
-    return index
-
-
-_CATEGORY: Mapping[str, Mapping[str, int]] = {c.name: _category_index(c) for c in CHANNELS if c.categories}
+_NORMAL = np.array([channel.read(channel.normal) for channel in CHANNELS])
 
 
 @dataclass(frozen=True)
 class Timeseries:
-    """A parsed file: the hour of each row since admission, and its 17 cells ("" = not measured)."""
+    """The readings of a stay, in order of time."""
 
     hours: Float[np.ndarray, " rows"]
-    cells: tuple[tuple[str, ...], ...]
+    """Since admission."""
+    values: Float[np.ndarray, "rows 17"]
+    """NaN where a channel was not measured; a category is its number."""
     repairs: Mapping[str, int]
     """What was set right while reading, with counts: "non-finite value", "row out of order"."""
 
 
-def parse_timeseries(text: str, source: Path | str) -> Timeseries:
-    """Read a `*_timeseries.csv`; `source` is the name that an error gives.
+def read_timeseries(path: Path) -> Timeseries:
+    """Read a `*_timeseries.csv`, whose columns are found by name: their order and extra columns do not matter.
 
-    Columns are found by name, so their order and extra columns do not matter. Values are kept as text: "None" is a
-    category of the eye opening and must not become a missing value. Raises `DatasetError` with file, line and column
-    for an empty file, a missing column, a ragged row, an hour or a value that is not a number, an unknown category.
-
-    >>> header = "Hours," + ",".join(channel.name for channel in CHANNELS)
-    >>> series = parse_timeseries(header + "\\n0.5,,59,0.4" + "," * 14, "toy.csv")
-    >>> series.hours, series.cells[0][1:3]
-    (array([0.5]), ('59', '0.4'))
+    Raises:
+        DatasetError: With file, line and column, for a missing or ragged file, a missing column, an hour or a value
+            that is not a number, an unknown category.
     """
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header, rows = _read_rows(reader, source)
-    columns = _columns(header, source)
-    repairs: Counter[str] = Counter()
-    hours, cells = [], []
-    for line, row in rows:
-        if len(row) != len(header):
-            raise DatasetError(source, f"{len(row)} cells, but the header has {len(header)}.", at=f"line {line}")
-        hours.append(_hour(row[columns[0]], source, line))
-        cells.append(_check_cells([row[column] for column in columns[1:]], repairs, source, line))
+    columns = (Channel("Hours", "0"), *CHANNELS)
+    lines: list[int] = []
+    table: list[list[float]] = []
+    remedy = "Every stay of a listfile needs its time series, as the benchmark extracts it."
+    names = [column.name for column in columns]
+    for line, cells in rows(path, names, remedy=remedy, limit=_LARGEST_FILE):
+        lines.append(line)
+        table.append([])
+        channel = columns[0]
+        try:
+            for channel, cell in zip(columns, cells, strict=True):
+                table[-1].append(channel.read(cell) if cell else math.nan)
+        except ValueError as error:
+            raise DatasetError(path, f"{error}.", at=f"line {line}, {channel.name}") from None
+    values = np.array(table, dtype=np.float64).reshape(-1, len(columns))
+    hours, values = values[:, 0], values[:, 1:]
+    if (unknown := ~np.isfinite(hours)).any():
+        problem = "expected the hours since admission, such as 1.25."
+        raise DatasetError(path, problem, at=f"line {lines[int(unknown.argmax())]}, Hours")
+    infinite, backwards = np.isinf(values), int((np.diff(hours) < 0).sum())
+    values[infinite] = np.nan
     order = np.argsort(hours, kind="stable")
-    if out_of_order := int(np.sum(np.diff(hours) < 0)):
-        repairs["row out of order"] += out_of_order
-    return Timeseries(np.asarray(hours, dtype=np.float64)[order], tuple(cells[i] for i in order), dict(repairs))
-
-
-def _read_rows(reader: Iterable[list[str]], source: Path | str) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    try:
-        numbered = [(line, row) for line, row in enumerate(reader, start=1) if any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        raise DatasetError(source, f"is not a table of comma-separated values ({error}).") from None
-    if not numbered:
-        raise DatasetError(source, "is empty.", remedy="Expected a header that starts with Hours.")
-    return [cell.strip() for cell in numbered[0][1]], numbered[1:]
-
-
-def _columns(header: Sequence[str], source: Path | str) -> list[int]:
-    wanted = ("Hours", *(channel.name for channel in CHANNELS))
-    if missing := [name for name in wanted if name not in header]:
-        remedy = "Expected Hours and the benchmark's 17 channels, spelt as in the release."
-        raise DatasetError(source, f"no column {', '.join(missing)}.", at="line 1", remedy=remedy)
-    if twice := [name for name in wanted if header.count(name) > 1]:
-        raise DatasetError(source, f"the column {', '.join(twice)} occurs twice.", at="line 1")
-    return [header.index(name) for name in wanted]
-
-
-def _hour(cell: str, source: Path | str, line: int) -> float:
-    try:
-        hour = float(cell)
-    except ValueError:
-        hour = math.nan
-    if not math.isfinite(hour):
-        problem = f"Hours is {cell[:40]!r}, expected the hours since admission, such as 1.25."
-        raise DatasetError(source, problem, at=f"line {line}")
-    return hour
-
-
-def _check_cells(cells: list[str], repairs: Counter[str], source: Path | str, line: int) -> tuple[str, ...]:
-    checked = []
-    for channel, raw in zip(CHANNELS, cells, strict=True):
-        cell = raw.strip()
-        if cell and channel.categories and cell not in _CATEGORY[channel.name]:
-            expected = ", ".join(channel.categories)
-            raise DatasetError(source, f"{cell[:40]!r} is none of {expected}.", at=f"line {line}, {channel.name}")
-        if cell and not channel.categories:
-            try:
-                finite = abs(float(cell)) <= _LARGEST  # False for NaN
-            except ValueError:
-                at = f"line {line}, {channel.name}"
-                raise DatasetError(source, f"{cell[:40]!r} is not a number.", at=at) from None
-            if not finite:
-                repairs["non-finite value"] += 1
-                cell = ""
-        checked.append(cell)
-    return tuple(checked)
+    repairs = Counter({"non-finite value": int(infinite.sum()), "row out of order": backwards})
+    return Timeseries(hours[order], values[order], dict(+repairs))
 
 
 def discretise(series: Timeseries) -> Float[np.ndarray, "48 76"]:
@@ -219,36 +184,26 @@ def discretise(series: Timeseries) -> Float[np.ndarray, "48 76"]:
     without a reading takes the value of the last bin that has one, before the first reading the channel's normal
     value; the last 17 columns are 1 where the bin has a reading of its own. Rows after 48 h are left out.
 
-    >>> header = "Hours," + ",".join(channel.name for channel in CHANNELS)
-    >>> row = ",".join(["5.5"] + ["90" if channel.name == "Heart Rate" else "" for channel in CHANNELS])
+    >>> readings = np.full((1, 17), np.nan)
+    >>> readings[0, [channel.name for channel in CHANNELS].index("Heart Rate")] = 90
     >>> heart = FEATURE_NAMES.index("Heart Rate")
-    >>> discretise(parse_timeseries(f"{header}\\n{row}", "toy.csv"))[3:8, heart].tolist()
+    >>> discretise(Timeseries(np.array([5.5]), readings, {}))[3:8, heart].tolist()
     [86.0, 86.0, 90.0, 90.0, 90.0]
     """
-    last: list[list[str]] = [[""] * len(CHANNELS) for _ in range(N_BINS)]
-    for hour, cells in zip(series.hours, series.cells, strict=True):
-        if not -_EPSILON <= hour <= N_BINS + _EPSILON:
-            continue
-        bin_ = min(max(math.floor(hour - _EPSILON), 0), N_BINS - 1)
-        for j, cell in enumerate(cells):
-            if cell:
-                last[bin_][j] = cell
-    features = np.zeros((N_BINS, len(FEATURE_NAMES)), dtype=np.float32)
-    for j, channel in enumerate(CHANNELS):
-        value = channel.normal
-        for bin_ in range(N_BINS):
-            if last[bin_][j]:
-                value = last[bin_][j]
-                features[bin_, _N_VALUES + j] = 1.0
-            _write(features[bin_], channel, _FIRST_COLUMN[j], value)
-    return features
-
-
-def _write(row: np.ndarray, channel: Channel, start: int, value: str) -> None:
-    if channel.categories:
-        row[start + _CATEGORY[channel.name][value]] = 1.0
-    else:
-        row[start] = float(value)
+    kept = (series.hours >= -_EPSILON) & (series.hours <= N_BINS + _EPSILON)
+    bins = np.floor(series.hours[kept] - _EPSILON).clip(0, N_BINS - 1).astype(int)
+    row, channel = np.nonzero(~np.isnan(series.values[kept]))
+    table = np.full((1 + N_BINS, len(CHANNELS)), np.nan)
+    table[0] = _NORMAL
+    table[1 + bins[row], channel] = series.values[kept][row, channel]  # in order of time, so the last one stays
+    observed = ~np.isnan(table)
+    latest = np.maximum.accumulate(np.where(observed, np.arange(1 + N_BINS)[:, None], 0))
+    values = np.take_along_axis(table, latest, axis=0)[1:]
+    blocks = [
+        np.eye(channel.width)[column.astype(int)] if channel.categories else column[:, None]
+        for channel, column in zip(CHANNELS, values.T, strict=True)
+    ]
+    return np.hstack([*blocks, observed[1:]]).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,17 @@
-"""Which stays a split has, and which chest X-ray belongs to a stay: the release's tables, read line by line."""
+"""Which stays a split has, and which chest X-ray belongs to a stay: the release's tables, with errors by line."""
 
 from __future__ import annotations
 
 import csv
-import math
+import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
 from pathlib import Path
 
-from mmwa_utils.datasets._files import DatasetError, inside
+import pandas as pd
+
+from mmwa_utils.datasets._files import DatasetError, inside, read_bytes
 
 TASK = "in-hospital-mortality"
 SPLITS = ("train", "val", "test")
@@ -40,174 +41,148 @@ class Index:
     repairs: Mapping[str, int]
 
 
-def rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+def rows(
+    path: Path, columns: Sequence[str], *, remedy: str = "See `mmwa data where medfuse`.", limit: int = 2_000_000_000
+) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, the cells of these columns) of a table with a header, whatever the order of its columns.
 
-    Raises `DatasetError` for a missing or unreadable file, a missing column, a line with too few cells, bytes that
-    are not UTF-8.
+    Cells stay text: pandas would take "None", a category of the eye opening, for a missing value, and would not say
+    which line is too short.
+
+    Raises:
+        DatasetError: For a missing or unreadable file, one of more than `limit` bytes, a column that is missing or
+            occurs twice, a line with too few or too many cells, bytes that are not UTF-8.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            header = [cell.strip() for cell in next(reader, [])]
-            if missing := [column for column in columns if column not in header]:
-                found = ", ".join(header[:12])[:200] or "nothing"
-                problem = f"no column {', '.join(missing)}; found {found}."
-                raise DatasetError(path, problem, at="line 1", remedy="Check that it is the release's file.")
-            positions = [header.index(column) for column in columns]
-            for row in reader:
-                if not row:
-                    continue
-                if len(row) < len(header):
-                    problem = f"{len(row)} cells, but the header has {len(header)}."
-                    raise DatasetError(path, problem, at=f"line {reader.line_num}")
-                yield reader.line_num, [row[position].strip() for position in positions]
+        text = read_bytes(path, remedy=remedy, limit=limit).decode("utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""))
+        header = [cell.strip() for cell in next(reader, [])]
+        if wrong := [column for column in columns if header.count(column) != 1]:
+            problem = "the file is empty" if not header else f"found {', '.join(header)[:200]}"
+            how = "occurs twice" if header.count(wrong[0]) else "is missing"
+            problem = f"the column {', '.join(wrong)} {how}; {problem}."
+            raise DatasetError(path, problem, at="line 1", remedy="Check that it is the release's file.")
+        positions = [header.index(column) for column in columns]
+        for row in reader:
+            if not any(row):
+                continue
+            if len(row) != len(header):
+                problem = f"{len(row)} cells, but the header has {len(header)}."
+                raise DatasetError(path, problem, at=f"line {reader.line_num}")
+            yield reader.line_num, [row[position].strip() for position in positions]
     except UnicodeDecodeError as error:
         raise DatasetError(path, f"is not UTF-8 (byte {error.start}).", remedy="Fetch it again.") from None
     except csv.Error as error:
         raise DatasetError(path, f"is not a table of comma-separated values ({error}).") from None
-    except OSError as error:
-        raise DatasetError(
-            path, f"cannot be read ({error.strerror}).", remedy="See `mmwa data where medfuse`."
-        ) from None
 
 
-def _whole(cell: str, path: Path, line: int, column: str) -> int:
-    """A whole number, also in the spelling 30000153.0 that pandas gives a column with gaps."""
-    try:
-        number = float(cell)
-        if math.isfinite(number) and number == int(number):
-            return int(number)
-    except ValueError:
-        pass
-    raise DatasetError(path, f"{cell[:40]!r} is not a whole number.", at=f"line {line}, {column}")
+class _Table:
+    """A table's cells as text, one row per line; what is asked of a column is checked for every line."""
+
+    def __init__(self, path: Path, *columns: str) -> None:
+        self.path = path
+        self.cells = pd.DataFrame.from_dict(dict(rows(path, columns)), orient="index", columns=columns, dtype=object)
+
+    def check(self, column: str, good: pd.Series, expected: str) -> None:
+        if not good.all():
+            line = good.idxmin()
+            problem = f"{self.cells.at[line, column][:40]!r}, expected {expected}."
+            raise DatasetError(self.path, problem, at=f"line {line}, {column}")
+
+    def whole(self, column: str, among: Sequence[int] = (), expected: str = "a whole number") -> pd.Series:
+        """Whole numbers, also in the spelling 30000153.0 that pandas gives a column with gaps."""
+        numbers = pd.to_numeric(self.cells[column], errors="coerce")
+        good = numbers.isin(among) if among else (numbers % 1 == 0) & (numbers.abs() < 2**53)
+        self.check(column, good, expected)
+        return numbers.astype("int64")
+
+    def keep(self, chosen: pd.Series) -> int:
+        """Keep the chosen lines and return the number of the others."""
+        self.cells = self.cells[chosen]
+        return int((~chosen).sum())
 
 
 def series_folder(root: Path, split: str) -> Path:
-    """Where a split's time series lie: the validation stays' are in the folder of the training stays."""
+    """Where a split's time series lie: those of the validation stays are in the folder of the training stays."""
     return root / TASK / ("test" if split == "test" else "train")
 
 
-def read_listfile(root: Path, split: str, repairs: Counter[str]) -> list[Stay]:
+def _read_listfile(root: Path, split: str, repairs: Counter[str]) -> pd.DataFrame:
     """The stays of a split in file order; a stay that is listed twice counts once."""
-    path = root / TASK / f"{split}_listfile.csv"
-    stays: dict[str, Stay] = {}
-    for line, (name, period, stay_id, label) in rows(path, ("stay", "period_length", "stay_id", "y_true")):
+    table = _Table(root / TASK / f"{split}_listfile.csv", "stay", "period_length", "stay_id", "y_true")
+    table.whole("period_length", (0, HOURS), f"0 (which stands for {HOURS} hours) or {HOURS}")
+    stays = table.cells[["stay"]].assign(stay_id=table.whole("stay_id"), label=table.whole("y_true", (0, 1), "0 or 1"))
+    for name in stays["stay"]:
         inside(series_folder(root, split), name)
-        if _number(period) not in (0.0, float(HOURS)):
-            problem = f"{period[:40]!r}, expected 0 (which stands for {HOURS} hours) or {HOURS}."
-            raise DatasetError(path, problem, at=f"line {line}, period_length")
-        if _number(label) not in (0.0, 1.0):
-            raise DatasetError(path, f"{label[:40]!r}, expected 0 or 1.", at=f"line {line}, y_true")
-        if name in stays:
-            repairs[f"{split}: stay listed twice"] += 1
-            continue
-        stays[name] = Stay(name, _whole(stay_id, path, line, "stay_id"), int(_number(label)))
-    if not stays:
-        raise DatasetError(path, "lists no stay.", remedy="Fetch the file again.")
-    return list(stays.values())
+    if stays.empty:
+        raise DatasetError(table.path, "lists no stay.", remedy="Fetch the file again.")
+    twice = stays.duplicated("stay")
+    repairs[f"{split}: stay listed twice"] += int(twice.sum())
+    return stays[~twice]
 
 
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan
+def _read_admissions(root: Path, wanted: pd.Series, repairs: Counter[str]) -> pd.DataFrame:
+    """Patient and time of admission of the wanted stays, by `stay_id`; what is wrong with other stays is no matter."""
+    table = _Table(root / "root" / "all_stays.csv", "subject_id", "stay_id", "intime")
+    table.cells["stay_id"] = table.whole("stay_id")
+    table.keep(table.cells["stay_id"].isin(wanted))
+    repairs["all_stays.csv: stay listed twice"] += table.keep(~table.cells.duplicated("stay_id"))
+    local = table.cells["intime"].str.replace(r"(Z|[+-]\d\d:?\d\d)$", "", regex=True)  # as the X-rays' times are
+    intime = pd.to_datetime(local, format="ISO8601", errors="coerce")
+    table.check("intime", intime.notna(), "a time such as 2180-07-23 14:00:00")
+    return table.cells.assign(subject_id=table.whole("subject_id"), intime=intime).set_index("stay_id")
 
 
-@dataclass(frozen=True)
-class _Admission:
-    subject_id: int
-    intime: datetime
-
-
-def read_admissions(root: Path, wanted: set[int], repairs: Counter[str]) -> dict[int, _Admission]:
-    """Patient and time of admission of the wanted stays."""
-    path, found = root / "root" / "all_stays.csv", {}
-    for line, (subject, stay, intime) in rows(path, ("subject_id", "stay_id", "intime")):
-        stay_id = _whole(stay, path, line, "stay_id")
-        if stay_id not in wanted:
-            continue
-        if stay_id in found:
-            repairs["all_stays.csv: stay listed twice"] += 1
-            continue
-        try:
-            time = datetime.fromisoformat(intime)
-        except ValueError:
-            problem = f"{intime[:40]!r} is no time such as 2180-07-23 14:00:00."
-            raise DatasetError(path, problem, at=f"line {line}, intime") from None
-        found[stay_id] = _Admission(_whole(subject, path, line, "subject_id"), time.replace(tzinfo=None))
-    return found
-
-
-def study_time(date: str, time: str) -> datetime:
-    """When an X-ray was taken: `StudyDate` 21800506 and `StudyTime` 213014.531, whose leading zeros may be lost.
-
-    >>> study_time("21800506", "3014.531").isoformat()
-    '2180-05-06T00:30:14'
-    """
-    return datetime.strptime(f"{int(float(date)):08d} {int(float(time)):06d}", "%Y%m%d %H%M%S")
-
-
-def _check_name(dicom_id: str, path: Path, line: int) -> None:
-    """An X-ray's name becomes a path, so it must not lead anywhere else."""
-    try:
-        inside(path.parent, f"{dicom_id}.jpg")
-    except DatasetError as error:
-        raise DatasetError(path, error.problem, at=f"line {line}, dicom_id", remedy=error.remedy) from None
-
-
-def pair(
-    path: Path, admissions: Mapping[int, _Admission], repairs: Counter[str], *, hours: int = HOURS
-) -> dict[int, str]:
-    """For each stay the latest AP X-ray of the same patient from admission to `hours` later, both ends included.
+def _pair(path: Path, admissions: pd.DataFrame, repairs: Counter[str]) -> dict[int, str]:
+    """For each stay the latest AP X-ray of the same patient from admission to 48 hours later, both ends included.
 
     Of two X-rays at the same second the one with the larger name counts. An X-ray whose date cannot be read is left
     out and counted.
     """
-    of_patient: dict[int, list[int]] = {}
-    for stay_id, admission in admissions.items():
-        of_patient.setdefault(admission.subject_id, []).append(stay_id)
-    latest: dict[int, tuple[datetime, str]] = {}
-    columns = ("dicom_id", "subject_id", "ViewPosition", "StudyDate", "StudyTime")
-    for line, (dicom_id, subject, view, date, time) in rows(path, columns):
-        stays = of_patient.get(_whole(subject, path, line, "subject_id"), ())
-        if view != "AP" or not stays:
-            continue
+    table = _Table(path, "dicom_id", "subject_id", "ViewPosition", "StudyDate", "StudyTime")
+    table.cells["subject_id"] = table.whole("subject_id")
+    table.keep((table.cells["ViewPosition"] == "AP") & table.cells["subject_id"].isin(admissions["subject_id"]))
+    table.cells["taken"] = _taken(table.cells["StudyDate"], table.cells["StudyTime"])
+    repairs[f"{METADATA}: X-ray with a broken date left out"] += table.keep(table.cells["taken"].notna())
+    for line, name in table.cells["dicom_id"].items():
         try:
-            taken = study_time(date, time)
-        except (ValueError, OverflowError):
-            repairs[f"{METADATA}: X-ray with a broken date left out"] += 1
-            continue
-        _check_name(dicom_id, path, line)
-        for stay_id in stays:
-            begin = admissions[stay_id].intime
-            if begin <= taken <= begin + timedelta(hours=hours):
-                latest[stay_id] = max(latest.get(stay_id, (taken, dicom_id)), (taken, dicom_id))
-    return {stay_id: dicom_id for stay_id, (_, dicom_id) in latest.items()}
+            inside(path.parent, f"{name}.jpg")  # the name becomes a path, so it must not lead anywhere else
+        except DatasetError as error:
+            raise DatasetError(path, error.problem, at=f"line {line}, dicom_id", remedy=error.remedy) from None
+    near = table.cells.merge(admissions["intime"].reset_index().join(admissions["subject_id"], on="stay_id"))
+    chosen = near[(near["taken"] - near["intime"]).between(pd.Timedelta(0), pd.Timedelta(hours=HOURS))]
+    return chosen.sort_values(["taken", "dicom_id"]).groupby("stay_id")["dicom_id"].last().to_dict()
+
+
+def _taken(date: pd.Series, time: pd.Series) -> pd.Series:
+    """When X-rays were taken, from dates as 21800506 and times as 213014.531, whose leading zeros may be lost.
+
+    >>> _taken(pd.Series(["21800506", "21801341"]), pd.Series(["3014.531", "0"])).tolist()
+    [Timestamp('2180-05-06 00:30:14'), NaT]
+    """
+    day, second = (pd.to_numeric(cells, errors="coerce") // 1 for cells in (date, time))
+    known = day.between(0, 99_999_999) & second.between(0, 235_959)
+    digits = (day * 1_000_000 + second).where(known, -1).astype("int64").astype(str).str.zfill(14)
+    return pd.to_datetime(digits, format="%Y%m%d%H%M%S", errors="coerce")
 
 
 def read_index(root: Path, xray_root: Path) -> Index:
-    """The stays of all splits, paired; raises `DatasetError` when a stay is in two splits."""
+    """The stays of all splits with their X-rays; raises `DatasetError` when a stay is in two splits."""
     repairs: Counter[str] = Counter()
-    listed = {split: read_listfile(root, split, repairs) for split in SPLITS}
-    owner: dict[int, str] = {}
-    for split, stays in listed.items():
-        for stay in stays:
-            if owner.setdefault(stay.stay_id, split) != split:
-                problem = f"the stay {stay.stay_id} is in {owner[stay.stay_id]}_listfile.csv too."
-                raise DatasetError(
-                    root / TASK / f"{split}_listfile.csv", problem, remedy="Splits must not share stays."
-                )
-    admissions = read_admissions(root, set(owner), repairs)
-    if unknown := len(owner.keys() - admissions.keys()):
-        repairs["stay not in all_stays.csv, so without an X-ray"] += unknown
-    dicoms = pair(xray_root / METADATA, admissions, repairs)
-    subjects = {stay_id: admission.subject_id for stay_id, admission in admissions.items()}
-    paired = {
-        split: tuple(
-            replace(stay, subject_id=subjects.get(stay.stay_id), dicom_id=dicoms.get(stay.stay_id)) for stay in stays
-        )
-        for split, stays in listed.items()
-    }
-    return Index(paired, dict(repairs))
+    listed = pd.concat({split: _read_listfile(root, split, repairs) for split in SPLITS}, names=["split"])
+    listed = listed.reset_index("split").reset_index(drop=True)
+    first = listed.groupby("stay_id")["split"].transform("first")
+    for stay, split, owner in zip(listed["stay_id"], listed["split"], first, strict=True):
+        if split != owner:
+            problem = f"the stay {stay} is in {owner}_listfile.csv too."
+            raise DatasetError(root / TASK / f"{split}_listfile.csv", problem, remedy="Splits must not share stays.")
+    admissions = _read_admissions(root, listed["stay_id"], repairs)
+    repairs["stay not in all_stays.csv, so without an X-ray"] += listed["stay_id"].nunique() - len(admissions)
+    dicoms = _pair(xray_root / METADATA, admissions, repairs)
+    subjects = admissions["subject_id"].to_dict()
+    stays: dict[str, list[Stay]] = {split: [] for split in SPLITS}
+    for split, name, stay, label in zip(
+        *(listed[c].tolist() for c in ("split", "stay", "stay_id", "label")), strict=True
+    ):
+        stays[split].append(Stay(name, stay, label, subjects.get(stay), dicoms.get(stay)))
+    return Index({split: tuple(found) for split, found in stays.items()}, dict(+repairs))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +17,9 @@ from mmwa_utils.datasets.medfuse_features import (
     CONTINUOUS,
     FEATURE_NAMES,
     Normaliser,
+    Timeseries,
     discretise,
-    parse_timeseries,
+    read_timeseries,
 )
 
 # The release's header, typed from the release's documentation and not taken from the module under test.
@@ -53,8 +56,16 @@ def table(*rows: dict[str, str]) -> str:
     return "\n".join([HEADER, *(",".join(row.get(name, "") for name in NAMES) for row in rows)]) + "\n"
 
 
+def read(text: str) -> Timeseries:
+    """What is read of a file of this text."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "stay.csv"
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        return read_timeseries(path)
+
+
 def features(*rows: dict[str, str]) -> np.ndarray:
-    return discretise(parse_timeseries(table(*rows), "toy.csv"))
+    return discretise(read(table(*rows)))
 
 
 @pytest.mark.parametrize(("name", "cell", "start", "width", "hot", "value", "normal", "normal_value"), CASES)
@@ -122,15 +133,14 @@ def test_columns_are_found_by_name_and_numbers_by_value() -> None:
         "Capillary refill rate": "1",
     }
     text = "\n".join([",".join(order), ",".join(values.get(name, "") for name in order)])
-    out = discretise(parse_timeseries(text, "toy.csv"))
+    out = discretise(read(text))
     same = features({"Hours": "2.5", "pH": "7.1", "Glascow coma scale total": "3", "Capillary refill rate": "1.0"})
     np.testing.assert_array_equal(out, same)
 
 
 def test_repairs_are_counted() -> None:
-    series = parse_timeseries(
-        table({"Hours": "5", "pH": "nan"}, {"Hours": "2", "Weight": "-inf"}, {"Hours": "6", "Glucose": "1e999"}), "x"
-    )
+    rows = {"Hours": "5", "pH": "nan"}, {"Hours": "2", "Weight": "-inf"}, {"Hours": "6", "Glucose": "1e999"}
+    series = read(table(*rows))
     assert series.repairs == {"non-finite value": 3, "row out of order": 1}
     assert discretise(series)[:, 59:].sum() == 0
     assert series.hours.tolist() == [2.0, 5.0, 6.0]
@@ -153,13 +163,13 @@ def test_repairs_are_counted() -> None:
 )
 def test_a_broken_file_is_named_with_line_and_column(text: str, words: list[str]) -> None:
     with pytest.raises(DatasetError, match=r".*".join(map(re.escape, words))):
-        parse_timeseries(text, "stay.csv")
+        read(text)
 
 
 @given(st.one_of(st.text(), st.text().map(lambda tail: f"{HEADER}\n{tail}")))
 def test_any_text_gives_features_or_a_value_error(text: str) -> None:
     try:
-        series = parse_timeseries(text, "any.csv")
+        series = read(text)
     except DatasetError:
         return
     assert np.isfinite(discretise(series)).all()
