@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from mmwa_utils.corruption import Representation
-from mmwa_utils.evaluation import Clean, Condition, Without
+from mmwa_utils.evaluation.conditions import Clean, Condition, Without
+from mmwa_utils.evaluation.metrics import LOWER_IS_BETTER
+from mmwa_utils.evaluation.statistics import Resamples, measure
 from mmwa_utils.shapley import subsets
-from mmwa_utils.training.comparison import LOWER_IS_BETTER
-from mmwa_utils.training.resampling import resample
 from mmwa_utils.training.store import Predictions
 from mmwa_utils.types import Task
 
@@ -36,7 +36,7 @@ def subset_conditions(
 
 def coalition_values(
     task: Task, metric: str, predictions: Mapping[Any, Predictions], counts: Int[np.ndarray, "resamples samples"]
-) -> dict[Any, Float[np.ndarray, " resamples"]]:
+) -> dict[Any, Resamples]:
     """Return the value of each set of predictions on every resample; of no modality, the better of two constants'.
 
     One constant is what was predicted given no modality, the training prior; the other is the model's own mean output.
@@ -55,6 +55,6 @@ def coalition_values(
     whole = predictions[max((some for some in predictions if isinstance(some, frozenset)), key=len)]
     own = Predictions(whole.ids, np.tile(whole.logits.mean(axis=0), (len(whole.ids), 1)), whole.truth)
     once = np.ones_like(counts[:1])
-    constant = max((prior, own), key=lambda p: sign * resample(task, metric, p.truth, p.logits, once)[0])
+    constant = max((prior, own), key=lambda p: sign * measure(task, metric, p.truth, p.logits, once)[0])
     chosen = {**predictions, frozenset(): constant}
-    return {key: sign * resample(task, metric, p.truth, p.logits, counts) for key, p in chosen.items()}
+    return {key: sign * measure(task, metric, p.truth, p.logits, counts) for key, p in chosen.items()}

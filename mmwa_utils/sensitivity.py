@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from mmwa_utils.corruption import NoiseMode, Representation
+from mmwa_utils.evaluation.statistics import Resamples, SeedResamples, joint_interval
 from mmwa_utils.robustness import ALL, DRAWN, headline, missing_grid, noise_grid, score
-from mmwa_utils.training.comparison import BASELINE, joint_interval, vary
+from mmwa_utils.training.comparison import BASELINE, vary
 from mmwa_utils.training.config import RunConfig
 from mmwa_utils.training.store import Run
 
@@ -26,7 +26,6 @@ What = Literal["clean", "noise", "missing"]
 WHATS: tuple[What, ...] = ("clean", "noise", "missing")
 COLUMNS = ("assumption", "switch", "value", "what", "metric", "difference", "low", "high", "n_seeds")
 
-Resamples = Float[np.ndarray, " resamples"]
 Outcomes = Mapping[tuple[str, What], Resamples]
 """(run key, what) -> the metric, on the test split (first entry) and on resamples that all runs share."""
 
@@ -140,15 +139,15 @@ def outcomes(
     return found
 
 
-def gains(pairs: Sequence[tuple[Run, Run]], measured: Outcomes, what: What) -> Float[np.ndarray, "resamples seeds"]:
+def gains(pairs: Sequence[tuple[Run, Run]], measured: Outcomes, what: What) -> SeedResamples:
     """Return aligned - baseline of each seed, on the test split (first row) and on its resamples."""
     return np.stack([measured[ours.key, what] - measured[plain.key, what] for plain, ours in pairs], axis=1)
 
 
 def effect(
     variant: Variant,
-    changed: Float[np.ndarray, "resamples seeds"],
-    default: Float[np.ndarray, "resamples seeds"],
+    changed: SeedResamples,
+    default: SeedResamples,
     *,
     what: What,
     metric: str,
@@ -162,12 +161,9 @@ def effect(
     >>> nothing["difference"], nothing["low"], nothing["high"]
     (0.0, 0.0, 0.0)
     """
-    difference = changed - default
-    here, drawn = difference[0], difference[1:]
-    low, high = float("nan"), float("nan")
-    if len(here) > 1:
-        low, high = joint_interval(drawn, here, 0.95, np.random.default_rng([seed, 1]))
-    values = (variant.assumption, variant.switch, variant.value, what, metric, float(here.mean()), low, high, len(here))
+    found = joint_interval(changed - default, [seed, 1])
+    setting = (variant.assumption, variant.switch, variant.value)
+    values = (*setting, what, metric, *vars(found).values(), changed.shape[1])
     return dict(zip(COLUMNS, values, strict=True))
 
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmwa_utils.evaluation import Clean, Without
+from mmwa_utils.evaluation.conditions import Clean, Without
+from mmwa_utils.evaluation.statistics import draw_counts
 from mmwa_utils.reliance import coalition_values, subset_conditions
 from mmwa_utils.shapley import imbalance, shapley, shares, subsets
 from mmwa_utils.training import Predictions
-from mmwa_utils.training.resampling import draw_counts
 
 SUBSETS = [subsets("abcd"[:size]) for size in (2, 3, 4)]
 NUMBERS = st.floats(-10, 10, allow_subnormal=False)
@@ -89,7 +89,7 @@ class TestKnownAnswers:
             some: Predictions(np.arange(100), np.sum([0 * a, *(seen[m] for m in some)], axis=0)[:, None], a + b)
             for some in subsets("ab")
         }
-        counts = np.concatenate([np.ones((1, 100), int), draw_counts(100, 50)])
+        counts = draw_counts(100, 50)
         v = coalition_values("regression", "mae", made, counts)
         phi = shapley(v)
         assert {m: value[0] for m, value in phi.items()} == pytest.approx({"a": 2.5, "b": 0.5})

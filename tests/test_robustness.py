@@ -14,7 +14,8 @@ import pytest
 
 from mmwa_utils import robustness as rb
 from mmwa_utils.corruption import choose_missing, lose
-from mmwa_utils.evaluation import Condition, Noise, SplitView, evaluate
+from mmwa_utils.evaluation.conditions import Condition, Noise, SplitView
+from mmwa_utils.evaluation.prediction import evaluate
 from mmwa_utils.robustness import grids
 from mmwa_utils.training import Predictions, Run, RunConfig, open_data, study
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample, Task

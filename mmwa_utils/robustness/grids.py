@@ -13,7 +13,8 @@ import pandas as pd
 from jaxtyping import Shaped
 
 from mmwa_utils.corruption import NoiseMode, Representation, choose_missing
-from mmwa_utils.evaluation import Clean, Noise, Without, evaluate
+from mmwa_utils.evaluation.conditions import Clean, Noise, Without
+from mmwa_utils.evaluation.prediction import evaluate
 from mmwa_utils.parameters import Profile
 from mmwa_utils.training import study
 from mmwa_utils.training.comparison import BASELINE, vary

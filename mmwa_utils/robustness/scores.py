@@ -9,14 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
+from mmwa_utils.evaluation.metrics import LOWER_IS_BETTER
+from mmwa_utils.evaluation.statistics import Resamples, draw_counts, measure
 from mmwa_utils.robustness.grids import PAPER_LEVELS, Grid, Point
-from mmwa_utils.training.comparison import LOWER_IS_BETTER
-from mmwa_utils.training.resampling import draw_counts, resample
 from mmwa_utils.training.store import Predictions
 from mmwa_utils.types import DatasetSpec, Task
 
 Summary = Literal["mean", "area", "drop", "clean"]
-Resamples = Float[np.ndarray, " resamples"]
 
 
 @dataclass(frozen=True)
@@ -69,13 +68,12 @@ def score(grid: Grid, metric: str, *, draws: int = 1000, seed: int = 0) -> Score
         seed: of the draws alone.
     """
     counts = draw_counts(len(grid.clusters), draws, seed=seed, clusters=grid.clusters)
-    counts = np.concatenate([np.ones((1, counts.shape[1]), counts.dtype), counts])
     at: dict[tuple[str, Point | None], Predictions] = {(key, None): found for key, found in grid.clean.items()}
     at |= {(key, point): found for (key, point), found in grid.changed.items()}
     known: dict[bytes, Resamples] = {}  # at share 1 every seed gives the same predictions
     for p in at.values():
         if p.logits.tobytes() not in known:
-            known[p.logits.tobytes()] = resample(grid.spec.task, metric, p.truth, p.logits, counts)
+            known[p.logits.tobytes()] = measure(grid.spec.task, metric, p.truth, p.logits, counts)
     return Scores(grid, metric, {where: known[p.logits.tobytes()] for where, p in at.items()}, seed)
 
 

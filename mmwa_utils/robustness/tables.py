@@ -7,12 +7,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
+from mmwa_utils.evaluation.statistics import (
+    Interval,
+    SeedResamples,
+    interval,
+    joint_draws,
+    joint_interval,
+    paired_row,
+    percentiles,
+)
 from mmwa_utils.robustness.grids import CLEAN, Point
 from mmwa_utils.robustness.scores import SUMMARIES, Scores, Summary
-from mmwa_utils.training.comparison import BASELINE, joint_draws, verdict
-from mmwa_utils.training.resampling import percentiles
+from mmwa_utils.training.comparison import BASELINE
 from mmwa_utils.training.store import Run
 
 _DIFFERENCE = ["dataset", "fusion", "alignment", "modality", "metric", "seeds", "difference", "low", "high", "verdict"]
@@ -32,7 +39,7 @@ def table(scores: Scores) -> pd.DataFrame:
             values = scores.values[run.key, point if point.level > 0 else None]
             arm = (run.key, scores.dataset, config.fusion, config.alignment.name, config.seed)
             where = (point.modality, scores.grid.mode, point.level, point.seed)
-            rows.append((*arm, *where, scores.metric, values[0], *percentiles(values[1:])))
+            rows.append((*arm, *where, scores.metric, *vars(interval(values)).values()))
     columns = ["run", "dataset", "fusion", "alignment", "seed", "modality", "mode", "level", "corruption_seed"]
     return pd.DataFrame(rows, columns=[*columns, "metric", "value", "low", "high"])
 
@@ -60,9 +67,9 @@ def curves(scores: Scores) -> pd.DataFrame:
         for modality in scores.grid.modalities:
             together = np.stack([scores.curve(run.key, modality) for run in runs], axis=-1)
             for level, values in zip(scores.grid.levels, together, strict=True):
-                interval = percentiles(_joint(scores, (fusion, alignment), values).ravel())
+                mean = _joint(scores, (fusion, alignment), values)
                 arm = (scores.dataset, fusion, alignment, modality, scores.grid.mode, scores.metric)
-                rows.append((*arm, level, values[0].mean(), *interval))
+                rows.append((*arm, level, *vars(mean).values()))
     columns = ["dataset", "fusion", "alignment", "modality", "mode", "metric", "level", "value", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -78,9 +85,9 @@ def means(scores: Scores) -> pd.DataFrame:
         for modality in scores.grid.modalities:
             found = {of: np.stack([scores.summary(r.key, modality, of) for r in runs], axis=1) for of in SUMMARIES}
             here = {of: values[0].mean() for of, values in found.items()}
-            interval = percentiles(_joint(scores, (fusion, alignment), found["mean"]).ravel())
+            mean = _joint(scores, (fusion, alignment), found["mean"])
             arm = (scores.dataset, fusion, alignment, modality, scores.metric)
-            rows.append((*arm, here["clean"], here["mean"], here["drop"], here["area"], *interval))
+            rows.append((*arm, here["clean"], here["mean"], here["drop"], here["area"], mean.low, mean.high))
     columns = ["dataset", "fusion", "alignment", "modality", "metric", "clean", "mean", "drop", "area", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -105,9 +112,9 @@ def differences(scores: Scores, *, of: Summary = "mean") -> pd.DataFrame:
             continue
         for modality in (*scores.grid.modalities, CLEAN):
             pairs = paired(scores, fusion, alignment, modality=modality, of=of)
-            low, high = percentiles(_joint(scores, (fusion, alignment), pairs).ravel())
-            arm = (scores.dataset, fusion, alignment, modality, scores.metric, pairs.shape[1])
-            rows.append((*arm, pairs[0].mean(), low, high, verdict(low, high, higher_is_better=better)))
+            arm = (scores.dataset, fusion, alignment, modality, scores.metric)
+            found = paired_row(pairs, _seed(scores, (fusion, alignment), pairs), higher_is_better=better)
+            rows.append((*arm, *found.values()))
     return pd.DataFrame(rows, columns=_DIFFERENCE)
 
 
@@ -146,15 +153,12 @@ def between(first: Scores, second: Scores, *, of: Summary = "mean") -> pd.DataFr
                 for run in both
             ]
             pairs = np.stack(columns, axis=1)
-            low, high = percentiles(_joint(first, arm, pairs).ravel())
-            said = verdict(low, high, higher_is_better=better)
-            rows.append((first.dataset, *arm, modality, first.metric, len(both), pairs[0].mean(), low, high, said))
+            found = paired_row(pairs, _seed(first, arm, pairs), higher_is_better=better)
+            rows.append((first.dataset, *arm, modality, first.metric, *found.values()))
     return pd.DataFrame(rows, columns=_DIFFERENCE)
 
 
-def paired(
-    scores: Scores, fusion: str, alignment: str, *, modality: str, of: Summary = "mean"
-) -> Float[np.ndarray, "resamples seeds"]:
+def paired(scores: Scores, fusion: str, alignment: str, *, modality: str, of: Summary = "mean") -> SeedResamples:
     """Return aligned - baseline of a summary for each seed, on the test split (first row) and on its resamples.
 
     Raises:
@@ -172,19 +176,20 @@ def paired(
     return np.stack(columns, axis=1)
 
 
-def _joint(
-    scores: Scores, arm: tuple[str, str], values: Float[np.ndarray, "resamples seeds"]
-) -> Float[np.ndarray, "draws seed_draws"]:
-    """Return an arm's `comparison.joint_draws`, seeded by dataset and arm.
+def _joint(scores: Scores, arm: tuple[str, str], values: SeedResamples) -> Interval:
+    """Return an arm's mean over seeds with its joint interval."""
+    return joint_interval(values, _seed(scores, arm, values))
+
+
+def _seed(scores: Scores, arm: tuple[str, str], values: SeedResamples) -> list[int]:
+    """Return the seed of an arm's draws.
 
     Raises:
         ValueError: fewer than two seeds, of which no spread can be known.
     """
-    here, drawn = values[0], values[1:]
-    if len(here) < 2:
-        raise ValueError(f"runs: {' fusion, '.join(arm)} has {len(here)} seed; an interval needs two or more")
-    rng = np.random.default_rng([scores.seed, *f"{scores.dataset} {arm}".encode()])
-    return joint_draws(drawn, here, rng)
+    if values.shape[1] < 2:
+        raise ValueError(f"runs: {' fusion, '.join(arm)} has {values.shape[1]} seed; an interval needs two or more")
+    return [scores.seed, *f"{scores.dataset} {arm}".encode()]
 
 
 @dataclass(frozen=True)
@@ -220,7 +225,9 @@ def average_gain(
         arms = [arm for arm in _arms(one) if arm[1] == alignment]
         pairs = [paired(one, *arm, modality=modality, of=of) for arm in arms]
         here.append(np.mean([pair[0].mean() for pair in pairs]))
-        joined = np.mean([_joint(one, arm, pair) for arm, pair in zip(arms, pairs, strict=True)], axis=0).ravel()
+        joined = np.mean(
+            [joint_draws(pair, _seed(one, arm, pair)) for arm, pair in zip(arms, pairs, strict=True)], axis=0
+        ).ravel()
         drawn.append(np.random.default_rng([one.seed, *one.dataset.encode()]).permutation(joined))
     low, high = percentiles(np.mean(drawn, axis=0))
     return Gain(100 * float(np.mean(here)), 100 * low, 100 * high, len(scores))

@@ -1,5 +1,6 @@
 """Training: what a run is, how it is trained, measured and stored."""
 
+from mmwa_utils.evaluation.metrics import compute_metrics, trivial_logits
 from mmwa_utils.training.config import (
     PAPER_ALPHAS,
     PAPER_BETAS,
@@ -9,8 +10,6 @@ from mmwa_utils.training.config import (
     RunConfig,
 )
 from mmwa_utils.training.data import RunData, open_data
-from mmwa_utils.training.metrics import compute_metrics, trivial_logits
-from mmwa_utils.training.resampling import bootstrap
 from mmwa_utils.training.run import load_model, train
 from mmwa_utils.training.store import Predictions, Run, RunStore
 from mmwa_utils.training.trainer import TrainingError
@@ -27,7 +26,6 @@ __all__ = [
     "RunData",
     "RunStore",
     "TrainingError",
-    "bootstrap",
     "compute_metrics",
     "load_model",
     "open_data",

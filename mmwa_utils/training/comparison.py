@@ -1,9 +1,4 @@
-"""Runs beside each other: fusion x alignment x seed, trained or found, summarised with intervals, compared in pairs.
-
-Three uncertainties are kept apart. *Seeds*: another initialisation and another order of the batches, at the same
-data; few seeds, so Student's t. *Samples*: another test set of the same size; bootstrap. *Both*: the paired difference
-aligned - baseline, which shares seeds and samples, so that what they have in common cancels.
-"""
+"""Runs beside each other: fusion x alignment x seed, trained or found, summarised with intervals, compared in pairs."""
 
 from __future__ import annotations
 
@@ -11,29 +6,25 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
-from scipy import stats
+from jaxtyping import Float
 from scipy.special import expit, softmax
 from tqdm import tqdm
 
 import standins
 from mmwa_utils import datasets, project
+from mmwa_utils.evaluation.metrics import LOWER_IS_BETTER, compute_metrics, trivial_logits
+from mmwa_utils.evaluation.statistics import draw_counts, half_width, measure, paired_row
 from mmwa_utils.training.config import PAPER_ALPHAS, PAPER_BETAS, AlignmentConfig, RunConfig
 from mmwa_utils.training.data import RunData, open_data
-from mmwa_utils.training.metrics import compute_metrics, trivial_logits
-from mmwa_utils.training.resampling import draw_counts, resample
 from mmwa_utils.training.run import train
 from mmwa_utils.training.store import Predictions, Run, RunStore, run_key
 from mmwa_utils.types import Task
 
 BASELINE = "none"
-SEED_DRAWS = 100
-LOWER_IS_BETTER = frozenset({"mae"})
-Verdict = Literal["helps", "hurts", "cannot tell"]
 _ARM = ["dataset", "fusion", "alignment"]
 _BAYES_NAMES = {"acc2": "accuracy_2", "acc7": "accuracy_7"}
 _DATA_FIELDS = {"dataset", "data_root", "options", "samples", "data_seed"}
@@ -205,16 +196,10 @@ def summarise(table: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     """
     rows = []
     for arm, values in table.groupby([*_ARM, "metric"], sort=False)["value"]:
-        half = _half_width(values.to_numpy(), level)
+        half = half_width(values.to_numpy(), level)
         mean = values.mean()
         rows.append((*arm, len(values), mean, mean - half, mean + half))
     return pd.DataFrame(rows, columns=[*_ARM, "metric", "seeds", "mean", "low", "high"])
-
-
-def _half_width(values: Float[np.ndarray, " seeds"], level: float) -> float:
-    if len(values) < 2:
-        return float("nan")
-    return float(stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def paired_differences(
@@ -228,11 +213,8 @@ def paired_differences(
 ) -> pd.DataFrame:
     """Return aligned - baseline for each fusion, alignment and metric, with an interval over seeds and samples jointly.
 
-    d_s is the difference of the two test metrics of seed s: same seed, same samples. A draw of the bootstrap takes
-    test samples with replacement, *the same ones for all runs*, and adds to the mean of the d_s a seed's share,
-    t_{n-1} times the standard error of the d_s over seeds. (Resampling three seeds would give intervals that are too
-    short by half.) The part of the spread that depends on both seed and sample is counted twice, so the interval
-    is a little too long rather than too short. Percentiles of the draws are the interval.
+    Each seed has a difference of two test metrics: same seed, same samples; `statistics.joint_interval` says how the
+    spread over seeds and over samples is joined.
 
     Args:
         runs: of one dataset; each aligned run needs the baseline of its fusion and seed.
@@ -264,72 +246,20 @@ def paired_differences(
         if len(found) < 2:
             raise ValueError(f"runs: {fusion} fusion, {alignment} has {len(found)} seed; an interval needs two or more")
         clusters = np.array([cluster(str(identifier)) for identifier in found[0][0].ids])
-        drawn = draw_counts(len(clusters), draws, seed=seed, clusters=clusters)
+        counts = draw_counts(len(clusters), draws, seed=seed, clusters=clusters)
         for metric in metrics:
-            values = _differences(task, metric, found, drawn)
-            here = _differences(task, metric, found, np.ones((1, len(clusters)), int))[0]
-            low, high = joint_interval(values, here, level, np.random.default_rng([seed, 1]))
-            decision = verdict(low, high, higher_is_better=metric not in LOWER_IS_BETTER)
-            arm = (runs[0].config.dataset, fusion, alignment)
-            rows.append((*arm, metric, len(found), here.mean(), low, high, decision))
-    return pd.DataFrame(rows, columns=[*_ARM, "metric", "seeds", "difference", "low", "high", "verdict"])
-
-
-def verdict(low: float, high: float, *, higher_is_better: bool = True) -> Verdict:
-    """Say what an interval of aligned - baseline allows to be said.
-
-    >>> verdict(0.01, 0.03), verdict(-0.01, 0.03), verdict(0.01, 0.03, higher_is_better=False)
-    ('helps', 'cannot tell', 'hurts')
-    """
-    if not (low > 0 or high < 0):
-        return "cannot tell"
-    return "helps" if (low > 0) == higher_is_better else "hurts"
+            plain, aligned = (
+                np.stack([measure(task, metric, p.truth, p.logits, counts) for p in side], axis=1)
+                for side in zip(*found, strict=True)
+            )
+            arm = dict(zip((*_ARM, "metric"), (runs[0].config.dataset, fusion, alignment, metric), strict=True))
+            better = metric not in LOWER_IS_BETTER
+            rows.append(arm | paired_row(aligned - plain, [seed, 1], higher_is_better=better, level=level))
+    return pd.DataFrame(rows)
 
 
 def _task(run: Run) -> Task:
     return datasets.spec(run.config.dataset, **_spec_options(run.config)).task
-
-
-def _differences(
-    task: Task, metric: str, pairs: Sequence[tuple[Predictions, Predictions]], counts: Int[np.ndarray, "draws samples"]
-) -> Float[np.ndarray, "draws seeds"]:
-    """Return aligned - baseline of each resample and seed."""
-    values = [
-        resample(task, metric, aligned.truth, aligned.logits, counts)
-        - resample(task, metric, base.truth, base.logits, counts)
-        for base, aligned in pairs
-    ]
-    return np.stack(values, axis=1)
-
-
-def joint_interval(
-    draws: Float[np.ndarray, "draws seeds"], here: Float[np.ndarray, " seeds"], level: float, rng: np.random.Generator
-) -> tuple[float, float]:
-    """Return the interval of a mean over seeds, over seeds and samples jointly: see `paired_differences`.
-
-    Args:
-        draws: the quantity in each resample of the samples and for each seed.
-        here: the same on the samples themselves.
-        level: coverage.
-        rng: draws the seeds' share.
-
-    Returns:
-        Its two ends; NaN where most resamples leave the quantity undefined.
-    """
-    defined = draws[np.isfinite(draws.mean(axis=1))]
-    if 2 * len(defined) < len(draws):
-        return float("nan"), float("nan")
-    low, high = np.quantile(joint_draws(defined, here, rng), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def joint_draws(
-    draws: Float[np.ndarray, "draws seeds"], here: Float[np.ndarray, " seeds"], rng: np.random.Generator
-) -> Float[np.ndarray, "draws seed_draws"]:
-    """Return draws of the mean over seeds: a resample's mean plus a seed's share, t_{n-1} times the standard error."""
-    error = here.std(ddof=1) / np.sqrt(len(here))
-    # A seed's share costs nothing to draw: many for each draw of samples.
-    return draws.mean(axis=1)[:, None] + error * rng.standard_t(len(here) - 1, size=(len(draws), SEED_DRAWS))
 
 
 def references(data: RunData, *, split: str = "test") -> pd.DataFrame:

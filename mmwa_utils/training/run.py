@@ -20,12 +20,12 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArgumen
 from mmwa_utils import project
 from mmwa_utils.alignment import Alignment, PaperSetting, alignment_parameters, build_alignment, from_paper
 from mmwa_utils.corruption import LossySplit
+from mmwa_utils.evaluation.metrics import METRICS
+from mmwa_utils.evaluation.statistics import draw_counts, interval, measure
 from mmwa_utils.files import write_json
 from mmwa_utils.fusion import FusionModel, ModelConfig, build_model
 from mmwa_utils.training.config import ConfigError, RunConfig
 from mmwa_utils.training.data import RunData, open_data
-from mmwa_utils.training.metrics import METRICS
-from mmwa_utils.training.resampling import bootstrap
 from mmwa_utils.training.store import Run, RunStore, run_key
 from mmwa_utils.training.trainer import (
     AlignedModel,
@@ -225,13 +225,11 @@ def _write(
     pd.DataFrame(_history(trainer.state.log_history)).dropna(axis=1, how="all").to_csv(
         folder / "history.csv", index=False
     )
-    intervals = {
-        split: {
-            name: vars(bootstrap(data.spec.task, name, arrays["truth"], arrays["logits"]))
-            for name in METRICS[data.spec.task]
-        }
-        for split, arrays in predictions.items()
-    }
+    task, intervals = data.spec.task, {}
+    for split, arrays in predictions.items():
+        counts = draw_counts(len(arrays["ids"]), 1000)
+        measured = {m: measure(task, m, arrays["truth"], arrays["logits"], counts) for m in METRICS[task]}
+        intervals[split] = {name: vars(interval(values)) for name, values in measured.items()}
     write_json(folder / "metrics.json", intervals)
     write_json(folder / "config.json", config.model_dump(mode="json"))
     details = {

@@ -31,7 +31,8 @@ RESULT_ROOMS = (
     "datasets",
     "corruption/_random.py",
     "corruption/missing.py",
-    *(f"training/{name}.py" for name in ("config", "data", "metrics", "resampling", "run", "store", "trainer")),
+    *(f"evaluation/{name}.py" for name in ("metrics", "statistics")),
+    *(f"training/{name}.py" for name in ("config", "data", "run", "store", "trainer")),
 )
 """The rooms of the package, and the files of this one, that a run's result depends on.
 

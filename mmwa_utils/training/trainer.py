@@ -14,9 +14,9 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer import TRAINER_STATE_NAME
 
 from mmwa_utils.alignment import Alignment, AlignmentResult
+from mmwa_utils.evaluation.metrics import compute_metrics
 from mmwa_utils.files import write_json
 from mmwa_utils.fusion import FusionModel, FusionOutput
-from mmwa_utils.training.metrics import compute_metrics
 from mmwa_utils.types import Batch, DatasetSpec, ModalityBatch
 
 COMPLETE = "complete.json"

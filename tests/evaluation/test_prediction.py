@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmwa_utils import evaluation
-from mmwa_utils.evaluation import Clean, Condition, Noise, Shuffled, SplitView, Without, evaluate
-from mmwa_utils.training import Run, open_data, trivial_logits
+from mmwa_utils.evaluation import prediction
+from mmwa_utils.evaluation.conditions import Clean, Condition, Noise, Shuffled, SplitView, Without
+from mmwa_utils.evaluation.metrics import trivial_logits
+from mmwa_utils.evaluation.prediction import evaluate
+from mmwa_utils.training import Run, open_data
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample
 from tests.training.tiny import tiny_run
 
@@ -56,13 +58,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def asked_of(monkeypatch: pytest.MonkeyPatch) -> list[Condition]:
     """Return a list that fills with the conditions that are computed and not found."""
     asked: list[Condition] = []
-    predict = evaluation._predict
+    predict = prediction._predict
 
     def recorded(runs: Any, conditions: Any, data: Any, split: str) -> Any:
         asked.extend(conditions)
         return predict(runs, conditions, data, split)
 
-    monkeypatch.setattr(evaluation, "_predict", recorded)
+    monkeypatch.setattr(prediction, "_predict", recorded)
     return asked
 
 
@@ -134,7 +136,7 @@ def test_predictions_depend_neither_on_the_batch_nor_on_what_is_asked_beside(
 ) -> None:
     wanted = Noise(0.5, 1)
     together = evaluate([run], MANY, folder=tmp_path / "together", progress=False)[run.key, wanted]
-    monkeypatch.setattr(evaluation, "BATCH_SIZE", 7)
+    monkeypatch.setattr(prediction, "BATCH_SIZE", 7)
     alone = evaluate([run], [wanted], folder=tmp_path / "alone", progress=False)[run.key, wanted]
     # The corruption is the same to the bit; a batch of another size sums float32 in another order.
     np.testing.assert_allclose(together.logits, alone.logits, atol=1e-4)
@@ -144,7 +146,7 @@ def test_a_grid_that_was_killed_goes_on_where_it_stopped(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = evaluate([run], MANY, folder=tmp_path / "whole", progress=False)
-    write, written = evaluation._write, []
+    write, written = prediction._write, []
 
     def killed(folder: Path, key: tuple[str, Condition], split: str, predictions: Any) -> None:
         if len(written) == 7:
@@ -152,10 +154,10 @@ def test_a_grid_that_was_killed_goes_on_where_it_stopped(
         written.append(key[1])
         write(folder, key, split, predictions)
 
-    monkeypatch.setattr(evaluation, "_write", killed)
+    monkeypatch.setattr(prediction, "_write", killed)
     with pytest.raises(KeyboardInterrupt):
         evaluate([run], MANY, folder=tmp_path / "killed", progress=False)
-    monkeypatch.setattr(evaluation, "_write", write)
+    monkeypatch.setattr(prediction, "_write", write)
     asked = asked_of(monkeypatch)
     resumed = evaluate([run], MANY, folder=tmp_path / "killed", progress=False)
     assert set(asked) == set(MANY) - set(written)
@@ -180,7 +182,7 @@ def test_a_file_torn_while_it_is_written_is_not_taken(
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(evaluation.np, "savez", torn)
+        patched.setattr(prediction.np, "savez", torn)
         with pytest.raises(OSError, match="no space"):
             evaluate([run], [Clean()], folder=tmp_path, progress=False)
     assert not list(tmp_path.rglob("*.npz"))

@@ -1,20 +1,13 @@
-"""Trained runs on a changed split: the change is declared, the ordinary pipeline runs, the predictions are kept.
+"""Predictions of trained runs under conditions, computed once and kept.
 
-A `Condition` says what is done to each raw sample: nothing, noise, a modality taken away, a modality taken from another
-sample. Corruption happens before tokenizer, image processor and collator, on pixels, characters and feature sequences.
 All runs of a dataset read the very same changed batches, and a sample is decoded once for several conditions.
 Predictions are stored by run and condition, so a grid that was interrupted goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,130 +17,17 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from mmwa_utils import project
-from mmwa_utils.corruption import NoiseMode, Representation, add_noise, lose
+from mmwa_utils.evaluation.conditions import Condition, SplitView
+from mmwa_utils.evaluation.metrics import trivial_logits
 from mmwa_utils.files import atomic_write
 from mmwa_utils.training.data import RunData, open_data
-from mmwa_utils.training.metrics import trivial_logits
 from mmwa_utils.training.run import load_model
 from mmwa_utils.training.store import Predictions, Run
-from mmwa_utils.types import Sample, Split
+from mmwa_utils.types import Sample
 
 CONDITIONS_AT_ONCE = 6
 """Conditions for which a sample is decoded once; their batches are in memory together."""
 BATCH_SIZE = 64
-SOURCES = ("evaluation.py", "corruption")
-"""What predictions depend on besides the run: they are made anew when it changes."""
-
-
-@dataclass(frozen=True)
-class Condition(ABC):
-    """What is done to each sample before the pipeline sees it."""
-
-    @abstractmethod
-    def change(self, samples: SplitView, index: int) -> Sample | None:
-        """Return the changed sample; None where nothing of it is left, and the training prior has to answer."""
-
-    @property
-    def digest(self) -> str:
-        """Return a hash of the condition and of the source it depends on."""
-        said = json.dumps({"condition": type(self).__name__, **asdict(self)}, sort_keys=True)
-        return hashlib.sha256((said + project.source_hash(*SOURCES)).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Clean(Condition):
-    """The split as it is."""
-
-    def change(self, samples: SplitView, index: int) -> Sample:
-        """Return the sample."""
-        return samples[index]
-
-
-@dataclass(frozen=True)
-class Noise(Condition):
-    """Noise of one level on some modalities, None for all: see `corruption.add_noise`."""
-
-    level: float
-    seed: int = 0
-    modalities: tuple[str, ...] | None = None
-    mode: NoiseMode = "corrected"
-
-    def change(self, samples: SplitView, index: int) -> Sample:
-        """Return the noisy sample; its noise depends on its id, not on its position."""
-        return add_noise(
-            samples[index], samples.spec, level=self.level, seed=self.seed, modalities=self.modalities, mode=self.mode
-        )
-
-
-@dataclass(frozen=True)
-class Without(Condition):
-    """Every sample loses these modalities; see `corruption.lose` for what stands in their place."""
-
-    modalities: tuple[str, ...]
-    representation: Representation = "masked"
-
-    def change(self, samples: SplitView, index: int) -> Sample | None:
-        """Return the rest of the sample, if there is a rest."""
-        sample = samples[index]
-        if self.representation == "masked" and not set(sample.modalities) - set(self.modalities):
-            return None
-        for modality in self.modalities:
-            sample = lose(sample, modality, samples.spec, representation=self.representation)
-        return sample
-
-
-@dataclass(frozen=True)
-class Shuffled(Condition):
-    """Every sample gets a modality of another sample, drawn among those that have it: its link to the label is cut."""
-
-    modality: str
-    seed: int = 0
-
-    def change(self, samples: SplitView, index: int) -> Sample:
-        """Return the sample with the modality of its partner."""
-        sample = samples[index]
-        if self.modality not in sample.modalities:
-            return sample
-        other = samples[samples.partner(index, self.modality, self.seed)]
-        changed = {**sample.modalities, self.modality: other.modalities[self.modality]}
-        return Sample(sample.id, sample.label, changed, sample.absent, sample.group)
-
-
-class SplitView:
-    """A split whose last samples stay decoded, and who has which modality.
-
-    Args:
-        split: the split.
-        keep: decoded samples kept at most.
-    """
-
-    def __init__(self, split: Split, *, keep: int = 512) -> None:
-        self.split, self.spec, self.keep = split, split.spec, keep
-        self._kept: dict[int, Sample] = {}
-        self._partners: dict[tuple[str, int], dict[int, int]] = {}
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, index: int) -> Sample:
-        if index not in self._kept:
-            if len(self._kept) >= self.keep:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[index] = self.split[index]
-        return self._kept[index]
-
-    @cached_property
-    def presence(self) -> tuple[frozenset[str], ...]:
-        """Which modalities each sample has; one pass over the split when first asked for."""
-        return tuple(frozenset(self[index].modalities) for index in range(len(self)))
-
-    def partner(self, index: int, modality: str, seed: int) -> int:
-        """Return the sample whose modality `index` gets: a random cycle through those that have it, never itself."""
-        if (modality, seed) not in self._partners:
-            having = [i for i, names in enumerate(self.presence) if modality in names]
-            order = np.random.default_rng([seed, len(modality), *modality.encode()]).permutation(having)
-            self._partners[modality, seed] = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
-        return self._partners[modality, seed][index]
 
 
 def evaluate(

@@ -1,0 +1,153 @@
+"""Intervals and paired comparisons of metrics: one place for all chapters.
+
+Three uncertainties are kept apart. *Samples*: another test set of the same size; bootstrap (`interval`). *Seeds*:
+another initialisation and another order of the batches, at the same data; few seeds, so Student's t (`half_width`).
+*Both*: the mean over seeds of a difference that shares seeds and samples, so that what they have in common cancels
+(`joint_interval`, `paired_row`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from scipy import stats
+
+from mmwa_utils.evaluation.metrics import METRICS, Counts, Logits, Truth
+from mmwa_utils.types import Task
+
+Resamples = Float[np.ndarray, " resamples"]
+"""A quantity on the split itself (first entry) and on resamples of it (the others)."""
+SeedResamples = Float[np.ndarray, "resamples seeds"]
+Verdict = Literal["helps", "hurts", "cannot tell"]
+SEED_DRAWS = 100
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with an interval; its ends are NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+
+def draw_counts(
+    size: int, draws: int, *, seed: int = 0, clusters: Shaped[np.ndarray, " samples"] | None = None
+) -> Counts:
+    """Return how often each of `size` samples occurs in the split itself (first row) and in `draws` resamples of it.
+
+    Args:
+        size: samples of the split; a resample has as many.
+        draws: number of resamples, with replacement.
+        seed: of the draws alone.
+        clusters: what each sample belongs to, such as the film of a plot; whole clusters are drawn, as many as there
+            are. None draws samples.
+
+    >>> draw_counts(4, 2).sum(axis=1), draw_counts(4, 2)[0]
+    (array([4, 4, 4]), array([1, 1, 1, 1]))
+    """
+    owner = np.arange(size) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    total = int(owner.max()) + 1
+    generator = np.random.default_rng(seed)
+    drawn = [np.bincount(generator.integers(total, size=total), minlength=total) for _ in range(draws)]
+    return np.stack([np.ones(total, int), *drawn])[:, owner]
+
+
+def measure(task: Task, metric: str, truth: Truth, logits: Logits, counts: Counts) -> Resamples:
+    """Return a metric for each row of counts, as `draw_counts` returns them; NaN where it is undefined."""
+    return METRICS[task][metric](truth, logits, counts)
+
+
+def interval(values: Resamples, level: float = 0.95) -> Interval:
+    """Return a quantity with its percentile bootstrap interval over samples.
+
+    Resamples in which the quantity is undefined are left out; with fewer than half of them defined the interval is
+    NaN.
+
+    >>> truth = np.arange(50.0)
+    >>> interval(measure("regression", "mae", truth, truth[:, None] + 1.0, draw_counts(50, 20)))
+    Interval(value=1.0, low=1.0, high=1.0)
+    """
+    return Interval(float(values[0]), *percentiles(values[1:], level))
+
+
+def percentiles(drawn: Float[np.ndarray, " draws"], level: float = 0.95) -> tuple[float, float]:
+    """Return the central interval of the defined draws; NaN where fewer than half are defined."""
+    defined = drawn[np.isfinite(drawn)]
+    if 2 * len(defined) < len(drawn):
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def half_width(values: Float[np.ndarray, " seeds"], level: float = 0.95) -> float:
+    """Return half the length of Student's interval of a mean over seeds; one seed has none (NaN)."""
+    if len(values) < 2:
+        return float("nan")
+    return float(stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def joint_interval(values: SeedResamples, seed: Sequence[int], level: float = 0.95) -> Interval:
+    """Return a mean over seeds with an interval over seeds and samples jointly.
+
+    A draw takes a resample of the test samples, *the same one for all runs*, and adds to the mean over seeds a seed's
+    share: t_{n-1} times the standard error over seeds. (Resampling three seeds would give intervals that are too short
+    by half.) The part of the spread that depends on both seed and sample is counted twice, so the interval is a little
+    too long rather than too short.
+
+    Args:
+        values: of each seed, on the samples themselves (first row) and on resamples that all seeds share.
+        seed: of the draws of the seeds' share.
+        level: coverage.
+
+    Returns:
+        The ends are NaN for a single seed, or where most resamples leave the quantity undefined.
+    """
+    defined = np.isfinite(values[1:].mean(axis=1))
+    low = high = float("nan")
+    if values.shape[1] > 1 and 2 * defined.sum() >= len(defined):
+        drawn = joint_draws(values[np.concatenate([[True], defined])], seed)
+        low, high = percentiles(drawn.ravel(), level)
+    return Interval(float(values[0].mean()), low, high)
+
+
+def joint_draws(values: SeedResamples, seed: Sequence[int]) -> Float[np.ndarray, "draws seed_draws"]:
+    """Return the draws behind `joint_interval`: a row per resample, since a seed's share costs nothing to draw."""
+    n = values.shape[1]
+    error = values[0].std(ddof=1) / np.sqrt(n)
+    share = np.random.default_rng(seed).standard_t(n - 1, size=(len(values) - 1, SEED_DRAWS))
+    return values[1:].mean(axis=1)[:, None] + error * share
+
+
+def paired_row(
+    values: SeedResamples, seed: Sequence[int], *, higher_is_better: bool = True, level: float = 0.95
+) -> dict[str, Any]:
+    """Return a row of a table paired by seed: seeds, difference, low, high, verdict.
+
+    Args:
+        values: the difference of each seed's pair, as in `joint_interval`.
+        seed: as in `joint_interval`.
+        higher_is_better: which sign of the difference is the better one.
+        level: coverage of this one interval; nothing is corrected for looking at several.
+
+    >>> paired_row(np.zeros((9, 2)), [0])
+    {'seeds': 2, 'difference': 0.0, 'low': 0.0, 'high': 0.0, 'verdict': 'cannot tell'}
+    """
+    found = joint_interval(values, seed, level)
+    said = verdict(found.low, found.high, higher_is_better=higher_is_better)
+    return {"seeds": values.shape[1], "difference": found.value, "low": found.low, "high": found.high, "verdict": said}
+
+
+def verdict(low: float, high: float, *, higher_is_better: bool = True) -> Verdict:
+    """Return what an interval of aligned - baseline allows us to say.
+
+    >>> verdict(0.01, 0.03), verdict(-0.01, 0.03), verdict(0.01, 0.03, higher_is_better=False)
+    ('helps', 'cannot tell', 'hurts')
+    """
+    if not (low > 0 or high < 0):
+        return "cannot tell"
+    return "helps" if (low > 0) == higher_is_better else "hurts"
