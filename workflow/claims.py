@@ -48,9 +48,6 @@ class PaperDataset(Entry):
     metric: Words
     """The metric in which a gain counts: higher is better and 1 is the most."""
     modalities: int = Field(ge=2)
-    chapter: Words
-    section: Words
-    """Label of the section that shows its results."""
 
 
 class Criterion(Entry):
@@ -124,6 +121,19 @@ class Finding:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        """Return the value and its interval, as a table shows them.
+
+        >>> str(Finding("", 67392.0, 67392.0, 67392.0)), str(Finding("", float("nan"), 0.0, 0.0))
+        ('67,392', 'undefined')
+        """
+        if np.isnan(self.value):
+            return "undefined"
+        if self.low == self.high:
+            return f"{self.value:,.0f}" if self.value == round(self.value) else f"{self.value:.3g}"
+        words = f"{self.value:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
+        return words.replace("-", "−").replace(" ", "\N{NO-BREAK SPACE}")
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -134,6 +144,13 @@ class Judgement:
     groups: tuple[Finding, ...] = ()
     """What was compared with the threshold, in the criterion's unit; intervals are widened for their number."""
     reason: str = ""
+
+    def __str__(self) -> str:
+        """Return what was found, and why it is not more."""
+        if self.direction == "missing":
+            return "not run"
+        found = str(self.groups[0]) if len(self.groups) == 1 else ""
+        return "; ".join(part for part in (found, self.reason) if part)
 
 
 # The criteria. Each gets what its chapter saved, the criterion, and the paper's datasets.

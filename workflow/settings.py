@@ -24,8 +24,12 @@ class SettingStatus:
 
     setting: Setting
     status: Status
-    found: str
+    found: str = ""
     """The values that were found, in words."""
+
+    def __str__(self) -> str:
+        """Return the status, with the values where there are any."""
+        return f"{self.status}: {self.found}" if self.found else self.status
 
 
 def run_facts(runs: Iterable[Run], paper: Collection[DatasetName]) -> Facts:
@@ -94,9 +98,9 @@ def setting_status(setting: Setting, facts: Facts) -> SettingStatus:
     ('used', 'not run')
     """
     if setting.fact is None:
-        return SettingStatus(setting, "not checkable", "")
+        return SettingStatus(setting, "not checkable")
     if setting.fact not in facts:
-        return SettingStatus(setting, "not run", "")
+        return SettingStatus(setting, "not run")
     found = facts[setting.fact]
     expected = {tuple(value) if isinstance(value, list) else value for value in setting.expected}
     holds = {

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from workflow.ledger import write_ledger
-from workflow.times import write_execution_times
+from workflow.times import executed_notebooks, write_execution_times
 
 
 def stage(build: Path, root: Path) -> Path:
@@ -18,8 +18,7 @@ def stage(build: Path, root: Path) -> Path:
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(root / name, source / name)
     (source / "notebooks").mkdir()
-    executed = sorted((build / "executed").glob("[0-9][0-9]_*.ipynb"))
-    executed = [path for path in executed if not path.name.endswith((".failed.ipynb", ".partial.ipynb"))]
+    executed = executed_notebooks(build / "executed")
     for notebook in executed:
         shutil.copy(notebook, source / "notebooks" / notebook.name)
     effects = build / "results" / "14_sensitivity" / "sensitivity.csv"

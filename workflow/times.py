@@ -66,6 +66,12 @@ def format_seconds(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def executed_notebooks(folder: Path) -> list[Path]:
+    """Return a folder's executed chapters in their order, without what failed or is still being written."""
+    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    return [path for path in found if not path.name.endswith((".failed.ipynb", ".partial.ipynb"))]
+
+
 def execution_times(notebooks: Sequence[Path]) -> str:
     """Return the execution-times page in MyST for these executed notebooks, in the order given."""
     times = [read_time(notebook) for notebook in notebooks]

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """Two chapters, the second reading the first's result, with a copy of the package and the real workflow."""
-    for folder in ("workflow", "mmwa_utils"):
+    for folder in ("workflow", "mmwa_utils", "standins"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("requirements.lock", "_config.yml", "_toc.yml"):
         shutil.copy(ROOT / file, tmp_path / file)
