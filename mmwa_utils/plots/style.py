@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -73,7 +72,7 @@ def figure(
     height: float | None = None,
     standin: bool = False,
     **subplot_options: Any,
-) -> tuple[Figure, np.ndarray | Axes]:
+) -> tuple[Figure, Any]:
     """Return a figure in the book's style and its axes (one Axes, or an array of them).
 
     Args:

@@ -1,0 +1,206 @@
+"""What the chapters about a dataset do alike: train models without and with alignment, and show how they compare.
+
+Chapter 6 explains each step where it takes it; chapters 7 to 10 only take it, and explain what is their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+
+from mmwa_utils.notebook import Chapter
+from mmwa_utils.plots import figure
+from mmwa_utils.plots import training as draw
+from mmwa_utils.training import Run, RunConfig, RunData, load_model, open_data, study
+from mmwa_utils.training import comparison as compare
+from mmwa_utils.training.estimate import SUSTAINED, estimate_epoch
+from mmwa_utils.types import Sample
+
+ARMS = ("none", "wasserstein")
+TRIES = 5 + 4 * 13 + 2 * 5
+"""Runs of a fusion in the paper profile: learning rates, then alpha and beta, then five seeds of both arms."""
+COSTS = ("PFLOP an epoch", "minutes an epoch", "hours a run", "hours, selection and runs", "GiB a step")
+
+
+@dataclass
+class Trial:
+    """One dataset, its runs without and with alignment, and the tables and figures that compare them.
+
+    The parameters that the chapters about a dataset have in common are read from the chapter.
+    """
+
+    chapter: Chapter
+    base: RunConfig
+    data: RunData
+    configs: Sequence[RunConfig] = ()
+    runs: Sequence[Run] = ()
+
+    @property
+    def fusions(self) -> Sequence[str]:
+        """Return the fusions that the chapter compares."""
+        return self.chapter.parameters["fusions"]
+
+    @classmethod
+    def open(cls, chapter: Chapter, dataset: Any, **options: Any) -> Trial:
+        """Open the release at the chapter's `data_root`, or a stand-in, which the page then says it is.
+
+        Args:
+            chapter: the running chapter.
+            dataset: name of the dataset.
+            options: the dataset's own options; one that is None is left out.
+        """
+        given = chapter.parameters
+        names = ("data_root", "missing_rate", "samples", "epochs", "batch_size", "precision")
+        own = {name: given[name] for name in names if given[name] is not None}
+        own["options"] = {name: value for name, value in options.items() if value is not None}
+        base = RunConfig.for_profile(given["profile"], dataset=dataset, data_seed=given["seed"], **own)
+        data = open_data(base)
+        for name, split in data.splits.items():
+            chapter.uses(f"{dataset} {name}", split.fingerprint[:16])
+        if data.standin:
+            chapter.standin_banner()
+        return cls(chapter, base, data)
+
+    def show(self, table: pd.DataFrame, caption: str, *, digits: int = 3) -> None:
+        """Render a table of this dataset; a stand-in's says that it is one."""
+        self.chapter.show(table, caption=caption, digits=digits, standin=self.data.standin)
+
+    def references(self) -> pd.DataFrame:
+        """Return the scores on the test split that are worth nothing or out of reach: predictors x metrics."""
+        found = compare.references(self.data)
+        return found.pivot(index="predictor", columns="metric", values="value").loc[found["predictor"].unique()]
+
+    def choose(self, **pretrained: Any) -> None:
+        """Fix or select the settings of each fusion; show them, and the time that the runs will take.
+
+        Args:
+            pretrained: each fusion's pretrained weights, as in `RunConfig`.
+        """
+        given, rows, self.configs = self.chapter.parameters, [], []
+        seeds = given["seeds"] or study.SEEDS[given["profile"]]
+        numbers = {name: given[name] for name in ("lr", "alpha", "beta")}
+        for fusion in self.fusions:
+            weights = pretrained.get(fusion)
+            config = study.settle(self.base, fusion, pretrained=weights, seed=seeds[0], **numbers)
+            configs = compare.grid(config, seeds=seeds, fusions=[fusion])
+            setting = {
+                "alpha": config.alignment.alpha,
+                "beta": config.alignment.beta,
+                "learning rate": f"{config.lr:g}",
+            }
+            rows.append({"fusion": fusion, **setting, **vars(compare.forecast(configs))})
+            self.configs += configs
+        self.show(pd.DataFrame(rows), "Settings; runs, runs found in the store, seconds for the others", digits=1)
+
+    def train(self) -> pd.DataFrame:
+        """Train the chosen runs or find them; save and return their test metrics, one row per run and metric."""
+        self.runs = compare.train_all(self.configs)
+        table = compare.run_table(self.runs)
+        self.chapter.save("results", table)
+        self.chapter.save("runs", study.record(self.configs))
+        return table
+
+    def arm(self, fusion: str, alignment: str) -> list[Run]:
+        """Return the runs of a fusion and an alignment, one per seed."""
+        return [run for run in self.runs if (run.config.fusion, run.config.alignment.name) == (fusion, alignment)]
+
+    def histories(self, fusion: str, alignment: str) -> list[pd.DataFrame]:
+        """Return the training histories of a fusion and an alignment, one per seed."""
+        return [run.history for run in self.arm(fusion, alignment)]
+
+    def draw_curves(self, *, loss: str, score: str) -> None:
+        """Draw the training loss and the validation metric by epoch, a row of panels per fusion.
+
+        Args:
+            loss: label of the task loss, with its unit.
+            score: label of the validation metric.
+        """
+        rows, standin = len(self.fusions), self.data.standin
+        _, axes = figure(rows, 2, width=8, height=2.9 * rows, standin=standin, squeeze=False)
+        for (left, right), fusion in zip(axes, self.fusions, strict=True):
+            both = {alignment: self.histories(fusion, alignment) for alignment in ARMS}
+            draw.learning_curves(left, both, "task_loss", label=loss, title=f"{fusion} fusion")
+            draw.learning_curves(right, both, f"val_{self.data.spec.metric}", label=score, title=f"{fusion} fusion")
+
+    def draw_alignment(self) -> None:
+        """Draw by epoch what the alignment pulls: its loss, and the share of transport problems that converged."""
+        _, (left, right) = figure(1, 2, width=8, height=2.9, standin=self.data.standin)
+        pulled = {fusion: self.histories(fusion, "wasserstein") for fusion in self.fusions}
+        draw.learning_curves(left, pulled, "alignment_loss", label="alignment loss (cost)", title="What is pulled")
+        draw.learning_curves(right, pulled, "converged_share", label="share of problems", title="Converged")
+
+    def show_curves(self) -> None:
+        """Show where the curves begin and end: the means over seeds in the first and the last epoch."""
+        columns = ["task_loss", f"val_{self.data.spec.metric}", "alignment_loss", "converged_share"]
+        ends = []
+        for run in self.runs:
+            arm = {"fusion": run.config.fusion, "model": draw.arm_name(run.config.alignment.name)}
+            two = run.history.reindex(columns=columns).iloc[[0, -1]]
+            ends.append(two.assign(**arm, epoch=["first", "last"]))
+        means = pd.concat(ends).groupby([*arm, "epoch"], sort=False).mean()
+        self.show(means.reset_index(), "The first and the last epoch, mean over seeds")
+
+    def draw_means(self, table: pd.DataFrame, scores: pd.DataFrame) -> None:
+        """Draw the dataset's metric: each seed, the mean of each arm with its interval, and the references.
+
+        Args:
+            table: as `train` returns it.
+            scores: as `references` returns them; the worthless one, the best possible one, and the best possible one
+                from the first modality alone are drawn.
+        """
+        spec = self.data.spec
+        known = scores[spec.metric].reindex(["trivial", "best possible", f"best from {spec.modality_names[0]} alone"])
+        _, axes = figure(width=8, height=3.6, standin=self.data.standin)
+        summary, lines = compare.summarise(table), known.dropna().to_dict()
+        draw.comparison(axes, table, summary, metric=spec.metric, references=lines)
+
+    def show_differences(self, metrics: Sequence[str], cluster: Callable[[str], str] = str) -> pd.DataFrame:
+        """Show, save and return aligned - baseline of each fusion and metric with its interval and verdict.
+
+        Args:
+            metrics: names of the metrics.
+            cluster: from a sample's id to what is independent of the others, such as the film of several plots.
+        """
+        draws = self.chapter.pick(smoke=100, tutorial=1000, paper=1000)
+        seed = self.chapter.parameters["seed"]
+        differences = compare.paired_differences(self.runs, metrics=metrics, cluster=cluster, draws=draws, seed=seed)
+        self.chapter.save("differences", differences)
+        self.show(differences.drop(columns="dataset"), "Aligned - baseline, 95 % interval")
+        return differences
+
+    def draw_differences(self, differences: pd.DataFrame) -> None:
+        """Draw the differences with their intervals and verdicts."""
+        _, axes = figure(width=7.2, height=1.6 + 0.3 * len(differences), standin=self.data.standin)
+        draw.paired_differences(axes, differences, title="What alignment changes")
+
+    def outputs(self, run: Run, samples: Sequence[Sample]) -> Float[np.ndarray, "samples outputs"]:
+        """Return what a run's model says of samples, which need not be a split's; in batches of 100."""
+        model = load_model(run, self.data).to(self.chapter.device)
+        parts = [list(samples[start : start + 100]) for start in range(0, len(samples), 100)]
+        with torch.inference_mode():
+            batches = (self.data.collate(part).to(self.chapter.device) for part in parts)
+            return torch.cat([model(batch.modalities).logits for batch in batches]).float().cpu().numpy()
+
+    def show_cost(self, samples: int, tokens: Mapping[str, Mapping[str, int]], *, others: float = 0) -> pd.DataFrame:
+        """Show and return what training would take at the paper's size, one row per fusion.
+
+        Args:
+            samples: samples of the release's training split.
+            tokens: fusion -> modality -> number of tokens.
+            others: operations per sample, in late fusion, of encoders that are no transformers.
+        """
+        rows = []
+        for fusion, lengths in tokens.items():
+            config = RunConfig.for_profile("paper", dataset=self.base.dataset, fusion=fusion)
+            cost = estimate_epoch(config, samples=samples, tokens=lengths, others=others * (fusion == "late"))
+            run = config.epochs * cost.hours
+            rows.append((fusion, cost.flops / 1e15, 60 * cost.hours, run, TRIES * run, cost.memory_gib))
+        table = pd.DataFrame(rows, columns=["fusion", *COSTS])
+        self.chapter.show(table, caption=f"Computed from shapes at an assumed {SUSTAINED / 1e12:.0f} TFLOP/s")
+        return table
