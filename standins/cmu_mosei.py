@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from mmwa_utils.datasets.cmu_mosei import EXPECTED, FILES, KEYS, WIDTHS
+from mmwa_utils.datasets.cmu_mosei import EXPECTED, KEYS, MULTIBENCH, WIDTHS
 from standins.sequences import aligned_steps, draw_sequences, front_padded, write_pickle
 from standins.story import Draws, Story
 
@@ -22,8 +22,7 @@ STORY = Story(
     task="regression",
     noise=0.5,
 )
-_FILE = FILES[0]
-SHARES: Mapping[str, int] = EXPECTED[_FILE]
+SHARES: Mapping[str, int] = EXPECTED[MULTIBENCH]
 _STEPS = 50
 """Steps to which the stand-in pads, at the front: the release's number."""
 
@@ -32,13 +31,13 @@ def write(root: Path, draws: Mapping[str, Draws], seed: int) -> None:
     """Write `mosei_senti_data.pkl` with the release's dimensions and its 50 steps, padded at the front."""
     payload, first = {}, 0
     for number, (split, drawn) in enumerate(draws.items()):
-        streams, lengths = draw_sequences(drawn, WIDTHS[_FILE], seed=seed, split=number, quiet="text")
+        streams, lengths = draw_sequences(drawn, WIDTHS[MULTIBENCH], seed=seed, split=number, quiet="text")
         arrays = {name: front_padded(values, _STEPS) for name, values in streams.items()}
         ids = [[f"standin{first + i:05d}", "0.0", f"{length}.0"] for i, length in enumerate(lengths)]
         labels = drawn.labels.astype(np.float32)[:, None, None]
         payload[KEYS[split]] = {**arrays, "labels": labels, "id": np.array(ids)}
         first += len(drawn)
-    write_pickle(root / _FILE, payload)
+    write_pickle(root / MULTIBENCH, payload)
 
 
 def correspondence(sample_id: str, draws: Mapping[str, Draws], seed: int) -> Int[np.ndarray, " steps"]:

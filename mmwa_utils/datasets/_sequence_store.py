@@ -1,4 +1,4 @@
-"""Released pickles converted once: one memory-mapped safetensors file a split, with the SHA-256 of what it came from.
+"""Released pickles converted once: one memory-mapped safetensors file per split, with the SHA-256 of what it came from.
 
 A released pickle must be read whole, which takes as much memory as the dataset. So it is read once, and its sequences
 are laid end to end, without padding, in a file of which a sample then reads only its own steps.
@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from jaxtyping import Int
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mmwa_utils.datasets._files import DatasetError
+from mmwa_utils.datasets._files import DatasetError, is_standin
 from mmwa_utils.datasets._sequences import Collected
 from mmwa_utils.datasets._split import IndexedSplit
 from mmwa_utils.files import atomic_write, sha256, write_json
@@ -30,44 +30,44 @@ SPLITS = ("train", "val", "test")
 _FORMAT = "1"
 """Changes when converted files change, so that older ones are converted again."""
 
-Convert = Callable[[], Iterator[tuple[str, Collected]]]
+Read = Callable[[], Iterator[tuple[str, Collected]]]
 """Reads the release and yields its splits one at a time, each freed before the next."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """A folder with one converted file a split."""
+    """A folder with one converted file per split."""
 
     folder: Path
     sources: Mapping[str, str]
     """SHA-256 of each file of the release, by name."""
     longest: Mapping[str, int]
     """The most steps that a sample has, for each modality, over all splits."""
+    standin: bool
 
     def file(self, split: str) -> Path:
         return self.folder / f"{split}.safetensors"
 
-    def header(self, split: str) -> dict[str, Any]:
-        """Ids, texts, repairs and lengths of a split, without its arrays."""
-        return _read_header(self.file(split))
+    def files(self) -> list[Path]:
+        return [self.file(split) for split in SPLITS]
 
 
-def open_store(root: Path, files: list[Path], kind: str, convert: Convert) -> Store:
-    """The converted files of these files of a release; they are converted first if they are not there yet.
+def open_store(root: Path, names: Sequence[str], kind: str, read: Read) -> Store:
+    """Return the converted files of these files of a release, converting them first if they are not there yet.
 
     `kind` tells apart different conversions of the same files. A conversion is found again by the files' size and
     time of change; if those differ, by SHA-256. Raises `DatasetError` when an id occurs in two splits.
     """
     folder = cache_folder(root) / kind
-    stats = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
+    stats = {name: [(root / name).stat().st_size, (root / name).stat().st_mtime_ns] for name in names}
     known = _read_index(folder)
     if not known or known["stats"] != stats:
-        sources = {path.name: sha256(path) for path in files}
-        same = known is not None and known["sha256"] == sources
-        longest = known["longest"] if known and same else _convert(folder, convert, files[0])
-        known = {"format": _FORMAT, "stats": stats, "sha256": sources, "longest": longest}
+        sources = {name: sha256(root / name) for name in names}
+        if not known or known["sha256"] != sources:
+            known = {"format": _FORMAT, "sha256": sources, "longest": _convert(folder, read, root / names[0])}
+        known["stats"] = stats
         write_json(folder / "index.json", known)
-    return Store(folder, known["sha256"], known["longest"])
+    return Store(folder, known["sha256"], known["longest"], is_standin(root))
 
 
 def cache_folder(root: Path) -> Path:
@@ -88,101 +88,81 @@ def _read_index(folder: Path) -> dict[str, Any] | None:
     return index if whole and all((folder / f"{split}.safetensors").is_file() for split in SPLITS) else None
 
 
-def _convert(folder: Path, convert: Convert, source: Path) -> dict[str, int]:
-    folder.mkdir(parents=True, exist_ok=True)
+def _convert(folder: Path, read: Read, source: Path) -> dict[str, int]:
+    """Write each split and return the most steps that a sample has, for each modality."""
     (folder / "index.json").unlink(missing_ok=True)  # a conversion that stops midway vouches for nothing
-    seen: dict[str, str] = {}
+    owner: dict[str, str] = {}
     longest: Counter[str] = Counter()
-    for split, collected in convert():
+    for split, collected in read():
         if not collected.ids:
             raise DatasetError(source, "has no sample.", at=split, remedy="Fetch the file again.")
-        longest |= Counter({name: max(map(len, streams)) for name, streams in collected.streams.items()})
         for identifier in collected.ids:
-            if seen.setdefault(identifier, split) != split:
-                problem = f"the sample {identifier[:80]!r} is in both {seen[identifier]} and {split}."
+            if owner.setdefault(identifier, split) != split:
+                problem = f"the sample {identifier[:80]!r} is in both {owner[identifier]} and {split}."
                 raise DatasetError(source, problem, at=split, remedy="Splits must not share samples: fetch it again.")
-        _write(folder / f"{split}.safetensors", collected)
+        tensors: dict[str, np.ndarray] = {"labels": np.asarray(collected.labels, dtype=np.float32)}
+        for name, streams in collected.streams.items():
+            tensors[name] = np.concatenate(streams)
+            tensors[f"{name}.offsets"] = np.cumsum([0, *map(len, streams)], dtype=np.int64)
+            longest[name] = max(longest[name], *map(len, streams))
+        about = {"ids": collected.ids, "texts": collected.texts, "repairs": +collected.repairs}
+        with atomic_write(folder / f"{split}.safetensors") as partial:
+            save_file(tensors, partial, metadata={"about": json.dumps(about)})
     return dict(longest)
-
-
-def _write(path: Path, collected: Collected) -> None:
-    tensors: dict[str, np.ndarray] = {"labels": np.asarray(collected.labels, dtype=np.float32)}
-    for name, streams in collected.streams.items():
-        tensors[name] = np.concatenate(streams)
-        tensors[f"{name}.offsets"] = np.cumsum([0, *map(len, streams)], dtype=np.int64)
-    about = {"ids": collected.ids, "texts": collected.texts, "repairs": +collected.repairs}
-    with atomic_write(path) as partial:
-        save_file(tensors, partial, metadata={"about": json.dumps(about)})
-
-
-def _read_header(path: Path) -> dict[str, Any]:
-    try:
-        with safe_open(path, framework="np") as file:
-            about = json.loads(file.metadata()["about"])
-            about["labels"] = file.get_tensor("labels")
-            names = [name for name in file.keys() if not name.startswith("labels") and "." not in name]  # noqa: SIM118
-            about["offsets"] = {name: file.get_tensor(f"{name}.offsets") for name in names}
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        remedy = f"Delete the folder {path.parent}: it is made again from the release."
-        raise DatasetError(path, f"is not a whole converted file ({error}).", remedy=remedy) from None
-    return about
-
-
-def with_lengths(spec: DatasetSpec, longest: Mapping[str, int]) -> DatasetSpec:
-    """The specification with the longest sequence that each stream of this release has."""
-    modalities = tuple(
-        replace(modality, max_length=longest[modality.name]) if modality.kind == "stream" else modality
-        for modality in spec.modalities
-    )
-    return replace(spec, modalities=modalities)
 
 
 class SequenceSplit(IndexedSplit):
     """A split read from a converted file: opening it reads ids, labels and lengths, a sample only its own steps.
 
-    `words` names the modality that is read as words instead of features (MMSA's `raw_text`).
+    `spec` lacks only the longest sequences, which depend on the file. `words` names the modality that is read as words
+    instead of features (MMSA's `raw_text`).
     """
 
-    def __init__(self, name: str, spec: DatasetSpec, store: Store, *, standin: bool, words: str | None = None) -> None:
-        self._header = store.header(name)
-        labels = self._header["labels"].astype(np.float32 if spec.task == "regression" else np.int64)
-        super().__init__(name, spec, ids=self._header["ids"], labels=labels, standin=standin)
-        self._store, self._words = store, words
+    def __init__(self, name: str, spec: DatasetSpec, store: Store, *, words: str | None = None) -> None:
+        self._path, self._sources, self._words = store.file(name), store.sources, words
         self._file: Any = None
+        try:
+            file = self._open()
+            about = json.loads(file.metadata()["about"])
+            self._texts, self.repairs = about["texts"], Counter(about["repairs"])
+            labels = file.get_tensor("labels").astype(np.float32 if spec.task == "regression" else np.int64)
+            self._offsets = {name: file.get_tensor(f"{name}.offsets") for name in spec.modality_names}
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+            remedy = f"Delete the folder {store.folder}: it is made again from the release."
+            raise DatasetError(self._path, f"is not a whole converted file ({error}).", remedy=remedy) from None
+        modalities = (
+            replace(m, max_length=store.longest[m.name]) if m.kind == "stream" else m for m in spec.modalities
+        )
+        spec = replace(spec, modalities=tuple(modalities))
+        super().__init__(name, spec, ids=about["ids"], labels=labels, standin=store.standin)
+
+    def _open(self) -> Any:
+        return safe_open(self._path, framework="np")
 
     def read(self, index: int) -> Sample:
         """Read one sample's steps from the converted file."""
-        values = {modality.name: self._value(modality.name, index) for modality in self.spec.modalities}
+        values = {name: self._value(name, index) for name in self.spec.modality_names}
         present = {name: value for name, value in values.items() if len(value)}
-        return Sample(
-            id=self._ids[index],
-            label=self._labels[index].item(),
-            modalities=present,
-            absent=frozenset(values) - frozenset(present),
-        )
+        absent = frozenset(values) - frozenset(present)
+        return Sample(self._ids[index], self._labels[index].item(), present, absent)
 
     def _value(self, name: str, index: int) -> Any:
         if name == self._words:
-            return self._header["texts"][index]
+            return self._texts[index]
         if self._file is None:
-            self._file = safe_open(self._store.file(self.name), framework="np")
-        start, stop = (int(offset) for offset in self._header["offsets"][name][index : index + 2])
+            self._file = self._open()
+        start, stop = (int(offset) for offset in self._offsets[name][index : index + 2])
         return self._file.get_slice(name)[start:stop] if stop > start else ()
 
     def sources(self) -> Iterator[bytes]:
         """The SHA-256 of the release's files, the version of the conversion and the option."""
-        yield json.dumps([_FORMAT, self._words, sorted(self._store.sources.items())]).encode()
-
-    @property
-    def repairs(self) -> Counter[str]:
-        """What was set right while converting, with counts."""
-        return Counter(self._header["repairs"])
+        yield json.dumps([_FORMAT, self._words, sorted(self._sources.items())]).encode()
 
     def lengths(self, name: str) -> Int[np.ndarray, " samples"]:
         """Steps of a modality in each sample, 0 where it is absent; words are counted between spaces."""
         if name == self._words:
-            return np.asarray([len(text.split()) for text in self._header["texts"]], dtype=np.int64)
-        return np.diff(self._header["offsets"][name])
+            return np.asarray([len(text.split()) for text in self._texts], dtype=np.int64)
+        return np.diff(self._offsets[name])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}  # a worker opens the file itself
+        return super().__getstate__() | {"_file": None}  # a worker opens the file itself

@@ -12,24 +12,23 @@ from mmwa_utils.datasets._files import DatasetError, is_standin
 from mmwa_utils.datasets._report import Report, ReportBuilder
 from mmwa_utils.datasets._sequence_store import SequenceSplit
 
-_SIGNS = {"negative": -1, "neutral": 0, "positive": 1}
+_SIGNS = {-1: "negative", 0: "neutral", 1: "positive"}
 
 
 def verify_sequences(
     name: str,
     root: Path,
     layout: str | None,
-    open_split: Callable[[str], SequenceSplit],
+    open_split: Callable[[Path, str], SequenceSplit],
     expected: Mapping[str, int],
     note: str,
 ) -> Report:
     """Check every split that `expected` names; data that cannot be used become problems of the report."""
-    builder = ReportBuilder(name, root, layout)
+    builder = ReportBuilder(name, root, layout, standin=is_standin(root))
     builder.note(note)
     try:
-        builder.standin = is_standin(root)
         for split, n in expected.items():
-            _check(builder, open_split(split), None if builder.standin else n)
+            _check(builder, open_split(root, split), None if builder.standin else n)
     except DatasetError as error:
         builder.problem("cannot be used", str(error), fatal=True)
     return builder.finish()
@@ -37,18 +36,15 @@ def verify_sequences(
 
 def _check(builder: ReportBuilder, split: SequenceSplit, expected: int | None) -> None:
     builder.count(f"{split.name}: samples", len(split), expected=expected)
-    labels = split.labels()
     if split.spec.task == "regression":
-        for sign, value in _SIGNS.items():
-            builder.count(f"{split.name}: {sign}", int((np.sign(labels) == value).sum()))
+        found = Counter(np.sign(split.labels()).tolist())
+        counts = {name: found[sign] for sign, name in _SIGNS.items()}
     else:
-        for value, count in sorted(Counter(labels.tolist()).items()):
-            builder.count(f"{split.name}: label {value}", count)
+        counts = {f"label {value}": count for value, count in sorted(Counter(split.labels().tolist()).items())}
     steps = {name: split.lengths(name) for name in split.spec.modality_names}
-    for modality, lengths in steps.items():
-        if absent := int((lengths == 0).sum()):
-            builder.count(f"{split.name}: without {modality}", absent)
-    for kind, times in sorted(split.repairs.items()):
-        builder.count(f"{split.name}: repaired, {kind}", times)
+    absent = {f"without {name}": int((lengths == 0).sum()) for name, lengths in steps.items() if not lengths.all()}
+    repairs = {f"repaired, {kind}": times for kind, times in sorted(split.repairs.items())}
+    for what, count in (counts | absent | repairs).items():
+        builder.count(f"{split.name}: {what}", count)
     ranges = [f"{name} {found[found > 0].min()} to {found.max()}" for name, found in steps.items() if found.any()]
     builder.note(f"Steps in {split.name}: {', '.join(ranges)}.")

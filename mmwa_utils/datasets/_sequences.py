@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,17 @@ from jaxtyping import Float, Shaped
 from mmwa_utils.datasets._files import DatasetError
 
 _REMEDY = "Fetch the file again, or check that it is the version that the book describes."
+_KINDS = {"U": "text", "S": "bytes", "O": "objects of unequal shape", "c": "complex numbers"}
+
+Streams = Mapping[str, Float[np.ndarray, "_ _"]]
+"""The steps of each modality."""
 
 
 @dataclass
 class Collected:
     """One split of a release in memory: what a layout's reader hands to the store.
 
-    `streams` holds for each modality one array (steps, width) a sample, without padding; one without steps says that
+    `streams` holds for each modality one array (steps, width) per sample, without padding; one without steps says that
     the release lacks this modality for this sample. `texts` is empty where the layout has no words.
     """
 
@@ -29,22 +33,68 @@ class Collected:
     streams: dict[str, list[Float[np.ndarray, "_ _"]]] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
     repairs: Counter[str] = field(default_factory=Counter)
+    _seen: set[str] = field(default_factory=set)
 
-    def add_id(self, identifier: str) -> None:
-        """Append an id; one that occurs again gets a number, and the repair is counted."""
-        known = self.repairs["duplicated id"]
+    def add(self, identifier: str, label: float, streams: Streams) -> None:
+        """Append a sample; an id that occurs again gets a number, a stream that is 0 throughout becomes absent."""
         if identifier in self._seen:
-            self.repairs["duplicated id"] = known + 1
-            identifier = f"{identifier}#{known + 2}"
+            self.repairs["duplicated id"] += 1
+            identifier = f"{identifier}#{self.repairs['duplicated id'] + 1}"
         self._seen.add(identifier)
         self.ids.append(identifier)
+        self.labels.append(float(label))
+        for name, stream in streams.items():
+            self.streams.setdefault(name, []).append(or_absent(stream))
 
-    def __post_init__(self) -> None:
-        self._seen = set(self.ids)
+
+def read_split(
+    part: Any,
+    path: Path,
+    at: str,
+    widths: Mapping[str, int],
+    cut: Callable[[Streams, Mapping[str, Any], str], Streams],
+    *,
+    labels: str,
+    valid: Callable[[np.ndarray], Float[np.ndarray, " n"]],
+    expected: str,
+    others: Iterable[str] = (),
+) -> Collected:
+    """Read a split that is a dictionary of padded arrays, one row per sample.
+
+    Args:
+        part: The dictionary.
+        path: Its file.
+        at: Its key, for errors.
+        widths: The streams' names and numbers of features.
+        cut: Takes a sample's streams, its entries of the `others` and its place, and returns the streams without
+            padding.
+        labels: The labels' key.
+        valid: Returns the labels, with NaN for a wrong one.
+        expected: What a valid label is, for errors.
+        others: Further keys with one entry per sample; "raw_text" becomes the texts.
+
+    Raises:
+        DatasetError: For a missing key, an array of another shape, different numbers of samples, a wrong label.
+    """
+    part = require(part, (*widths, labels, "id", *others), path, at)
+    columns = {name: part[name] for name in ("id", *others)}
+    columns |= {name: as_array(part[name], path, f"{at}/{name}", width=width) for name, width in widths.items()}
+    columns[labels] = flat_labels(part[labels], path, f"{at}/{labels}")
+    same_count(columns, path, at)
+    truth = valid(columns[labels].astype(np.float64))
+    for row in np.flatnonzero(np.isnan(truth))[:1]:
+        problem = f"the label is {columns[labels][row]}, expected {expected}."
+        raise DatasetError(path, problem, at=f"{at}/{labels}, row {row}", remedy=_REMEDY)
+    collected = Collected(texts=[as_text(text) for text in columns.get("raw_text", ())])
+    for i, identifier in enumerate(columns["id"]):
+        padded = {name: finite(columns[name][i], collected.repairs, name) for name in widths}
+        streams = cut(padded, {name: columns[name][i] for name in others}, f"row {i}")
+        collected.add(as_text(identifier), truth[i], streams)
+    return collected
 
 
 def require(payload: Any, keys: Iterable[str], path: Path, at: str | None = None) -> Mapping[str, Any]:
-    """The payload, if it is a dictionary with these keys; the error says which are missing and which are there.
+    """Return the payload if it is a dictionary with these keys; the error says what is missing and what is there.
 
     >>> sorted(require({"train": 1, "test": 2}, ["train"], Path("toy.pkl")))
     ['test', 'train']
@@ -61,41 +111,60 @@ def require(payload: Any, keys: Iterable[str], path: Path, at: str | None = None
     return payload
 
 
-def as_array(value: Any, path: Path, at: str, *, width: int | None = None, ndim: int = 3) -> np.ndarray:
-    """A numeric array of `ndim` axes, the last of `width`; ragged, textual or wrongly shaped data is an error.
+def as_array(value: Any, path: Path, at: str, *, width: int | None = None, ndim: int | None = 3) -> np.ndarray:
+    """Return a numeric array of `ndim` axes (None: any), the last of `width`.
+
+    Ragged, textual or misshapen data is an error.
 
     >>> as_array([[1.0, 2.0]], Path("toy.pkl"), "train/labels", ndim=2).shape
     (1, 2)
     """
-    shape = f"{ndim} axes" if width is None else f"shape ({', '.join(['·'] * (ndim - 1))}, {width})"
-    if isinstance(value, np.ndarray) and value.dtype == object:
-        value = list(value)
+    shape = "any shape" if ndim is None else f"shape ({', '.join(['·'] * (ndim - 1))}, {width or '·'})"
     try:
-        array = np.asarray(value)
-    except ValueError:
-        problem = f"the rows differ in shape, expected one array of {shape}."
+        array = np.asarray(list(value) if isinstance(value, np.ndarray) and value.dtype == object else value)
+    except (ValueError, TypeError, MemoryError):
+        problem = f"the rows differ in shape, or are too many: expected one array of {shape}."
         raise DatasetError(path, problem, at=at, remedy=_REMEDY) from None
     if array.dtype.kind not in "fiub":
-        raise DatasetError(path, f"expected numbers, found {_kind(array)}.", at=at, remedy=_REMEDY)
-    if array.ndim != ndim or (width is not None and array.shape[-1] != width):
+        found = _KINDS.get(array.dtype.kind, str(array.dtype))
+        raise DatasetError(path, f"expected numbers, found {found}.", at=at, remedy=_REMEDY)
+    if ndim is not None and (array.ndim != ndim or width not in (None, array.shape[-1])):
         problem = f"has shape {array.shape}, expected {shape}."
         raise DatasetError(path, problem, at=at, remedy=_REMEDY)
     return array
 
 
-def _kind(array: np.ndarray) -> str:
-    return {"U": "text", "S": "bytes", "O": "objects of unequal shape", "c": "complex numbers"}.get(
-        array.dtype.kind, str(array.dtype)
-    )
+def flat_labels(value: Any, path: Path, at: str) -> Shaped[np.ndarray, " n"]:
+    """Labels of shape (n,), (n, 1) or (n, 1, 1) as (n,), or an error that tells the shape found."""
+    array = as_array(value, path, at, ndim=None)
+    if array.ndim == 0 or array.size != len(array):
+        raise DatasetError(path, f"has shape {array.shape}, expected one number per sample.", at=at)
+    return array.reshape(-1)
 
 
 def as_text(value: Any) -> str:
     """Text of an id or a sentence: pickles of Python 2 hold bytes, arrays of one element, and broken UTF-8."""
-    if isinstance(value, np.ndarray) or (isinstance(value, Sequence) and not isinstance(value, str | bytes)):
-        return "_".join(as_text(part) for part in value) if np.ndim(value) else as_text(np.asarray(value).item())
-    if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace")
-    return str(value)
+    if isinstance(value, np.ndarray) and not value.ndim:
+        return as_text(value.item())
+    if isinstance(value, np.ndarray | list | tuple):
+        return "_".join(map(as_text, value))
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def entries(value: Any, path: Path, at: str) -> Sequence[Any] | np.ndarray:
+    """Return a list or an array with one entry per sample or sentence; anything else is an error."""
+    single = isinstance(value, str | bytes) or (isinstance(value, np.ndarray) and not value.ndim)
+    if single or not isinstance(value, Sequence | np.ndarray):
+        raise DatasetError(path, f"expected a list, found {type(value).__name__}.", at=at, remedy=_REMEDY)
+    return value
+
+
+def same_count(columns: Mapping[str, Any], path: Path, at: str) -> None:
+    """Raise `DatasetError` unless the columns of a split describe the same number of samples."""
+    counts = {name: len(entries(column, path, f"{at}/{name}")) for name, column in columns.items()}
+    if len(set(counts.values())) != 1:
+        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise DatasetError(path, f"the numbers of samples differ: {listed}.", at=at, remedy=_REMEDY)
 
 
 def finite(
@@ -116,41 +185,19 @@ def finite(
     return single
 
 
-def same_count(columns: Mapping[str, Any], path: Path, at: str) -> None:
-    """Raise `DatasetError` unless the columns of a split describe the same number of samples."""
-    for name, column in columns.items():
-        if not isinstance(column, Sequence | np.ndarray) or isinstance(column, str | bytes):
-            raise DatasetError(path, f"expected one entry a sample, found {type(column).__name__}.", at=f"{at}/{name}")
-        if isinstance(column, np.ndarray) and not column.ndim:
-            raise DatasetError(path, "expected one entry a sample, found a single value.", at=f"{at}/{name}")
-    counts = {name: len(column) for name, column in columns.items()}
-    if len(set(counts.values())) != 1:
-        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise DatasetError(path, f"the numbers of samples differ: {listed}.", at=at, remedy="Fetch the file again.")
+def cut_together(streams: Streams, *rest: object) -> dict[str, Float[np.ndarray, "_ _"]]:
+    """Cut word-aligned streams, from the first to the last step at which any of them has a value other than 0.
 
-
-def flat_labels(value: Any, path: Path, at: str) -> Shaped[np.ndarray, " n"]:
-    """Labels of shape (n,), (n, 1) or (n, 1, 1) as (n,), or an error that tells the shape found."""
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise DatasetError(path, "the rows differ in shape, expected one label a sample.", at=at) from None
-    if array.dtype.kind not in "fiub" or array.ndim == 0 or array.size != len(array):
-        raise DatasetError(path, f"has shape {array.shape} of {array.dtype}, expected one number a sample.", at=at)
-    return array.reshape(-1)
-
-
-def content(*streams: Float[np.ndarray, "steps _"]) -> slice:
-    """From the first to the last step at which any of the streams has a value other than 0.
-
-    Releases pad with zeros, at the front or at the end. Word-aligned streams are cut together, so that step t of each
+    Releases pad with zeros, at the front or at the end. All streams are cut at the same steps, so that step t of each
     still belongs to the same word; a silent step inside stays.
 
-    >>> content(np.array([[0.0], [0.0], [5.0], [0.0]]), np.array([[0.0], [0.0], [0.0], [1.0]]))
-    slice(2, 4, None)
+    >>> text, audio = np.array([[0.0], [0.0], [5.0], [0.0]]), np.array([[0.0], [0.0], [0.0], [1.0]])
+    >>> {name: stream.tolist() for name, stream in cut_together({"text": text, "audio": audio}).items()}
+    {'text': [[5.0], [0.0]], 'audio': [[0.0], [1.0]]}
     """
-    used = np.flatnonzero(np.any([stream.any(axis=1) for stream in streams], axis=0))
-    return slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0)
+    used = np.flatnonzero(np.any([stream.any(axis=1) for stream in streams.values()], axis=0))
+    kept = slice(used[0], used[-1] + 1) if used.size else slice(0, 0)
+    return {name: stream[kept] for name, stream in streams.items()}
 
 
 def declared(
@@ -161,14 +208,14 @@ def declared(
     Raises `DatasetError` for a length that is no whole number from 0 to the number of steps, or that leaves out a
     step which is not 0.
     """
-    number = isinstance(length, int | float | np.number)
-    if not number or not 0 <= float(length) <= len(stream) or length != int(length):
+    if not isinstance(length, int | float | np.number) or length not in range(len(stream) + 1):
         problem = f"the length is {str(length)[:40]}, expected a whole number from 0 to {len(stream)}."
         raise DatasetError(path, problem, at=at, remedy=_REMEDY)
     n = int(length)
-    for kept, rest in ((stream[:n], stream[n:]), (stream[len(stream) - n :], stream[: len(stream) - n])):
-        if not rest.any():
-            return kept
+    if not stream[n:].any():
+        return stream[:n]
+    if not stream[: len(stream) - n].any():
+        return stream[len(stream) - n :]
     problem = f"the length is {n}, but steps outside the first and outside the last {n} are not 0."
     raise DatasetError(path, problem, at=at, remedy=_REMEDY)
 

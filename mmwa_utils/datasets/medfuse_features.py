@@ -35,28 +35,27 @@ class Channel:
 
     name: str
     normal: str
-    unit: str = ""
-    categories: tuple[str, ...] = ()
+    spellings: str = ""
+    """The categories, with a bar between two; empty where the channel is continuous."""
 
-    @property
-    def width(self) -> int:
-        """Columns that the channel takes: 1, or one per category."""
-        return max(1, len(self.categories))
+    @cached_property
+    def categories(self) -> tuple[str, ...]:
+        """The categories in the order of their columns."""
+        return tuple(self.spellings.split("|")) if self.spellings else ()
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
         """Spelling -> category; numbers also match by value, since "15.0" and "15" both occur."""
-        spellings = {}
-        for i, category in enumerate(self.categories):
-            spellings[category] = i
+        numbers = {category: i for i, category in enumerate(self.categories)}
+        for category, i in list(numbers.items()):
             if category.replace(".", "").isdigit():
-                spellings |= {f"{float(category)}": i, f"{float(category):.0f}": i}
-        return spellings
+                numbers |= {f"{float(category)}": i, f"{float(category):.0f}": i}
+        return numbers
 
     def read(self, cell: str) -> float:
-        """The value of a cell, or the number of its category; inf where that is no finite float32.
+        """Return the value of a cell, or its category's number; inf for what is no finite float32.
 
-        Raises `ValueError` when it is neither.
+        Raises `ValueError` for anything else.
         """
         if self.categories:
             if cell not in self._numbers:
@@ -70,60 +69,45 @@ class Channel:
 
 
 CHANNELS: tuple[Channel, ...] = (
-    Channel("Capillary refill rate", "0.0", categories=("0.0", "1.0")),
-    Channel("Diastolic blood pressure", "59.0", "mmHg"),
+    Channel("Capillary refill rate", "0.0", "0.0|1.0"),
+    Channel("Diastolic blood pressure", "59.0"),
     Channel("Fraction inspired oxygen", "0.21"),
     Channel(
         "Glascow coma scale eye opening",
         "4 Spontaneously",
-        categories=(
-            *("To Pain", "3 To speech", "1 No Response", "4 Spontaneously"),
-            *("None", "To Speech", "Spontaneously", "2 To pain"),
-        ),
+        "To Pain|3 To speech|1 No Response|4 Spontaneously|None|To Speech|Spontaneously|2 To pain",
     ),
     Channel(
         "Glascow coma scale motor response",
         "6 Obeys Commands",
-        categories=(
-            *("1 No Response", "3 Abnorm flexion", "Abnormal extension", "No response"),
-            *("4 Flex-withdraws", "Localizes Pain", "Flex-withdraws", "Obeys Commands"),
-            *("Abnormal Flexion", "6 Obeys Commands", "5 Localizes Pain", "2 Abnorm extensn"),
-        ),
+        "1 No Response|3 Abnorm flexion|Abnormal extension|No response|4 Flex-withdraws|Localizes Pain|Flex-withdraws|"
+        "Obeys Commands|Abnormal Flexion|6 Obeys Commands|5 Localizes Pain|2 Abnorm extensn",
     ),
-    Channel(
-        "Glascow coma scale total",
-        "15",
-        categories=("11", "10", "13", "12", "15", "14", "3", "5", "4", "7", "6", "9", "8"),
-    ),
+    Channel("Glascow coma scale total", "15", "11|10|13|12|15|14|3|5|4|7|6|9|8"),
     Channel(
         "Glascow coma scale verbal response",
         "5 Oriented",
-        categories=(
-            *("1 No Response", "No Response", "Confused", "Inappropriate Words"),
-            *("Oriented", "No Response-ETT", "5 Oriented", "Incomprehensible sounds"),
-            *("1.0 ET/Trach", "4 Confused", "2 Incomp sounds", "3 Inapprop words"),
-        ),
+        "1 No Response|No Response|Confused|Inappropriate Words|Oriented|No Response-ETT|5 Oriented|"
+        "Incomprehensible sounds|1.0 ET/Trach|4 Confused|2 Incomp sounds|3 Inapprop words",
     ),
-    Channel("Glucose", "128.0", "mg/dL"),
-    Channel("Heart Rate", "86", "beats/min"),
-    Channel("Height", "170.0", "cm"),
-    Channel("Mean blood pressure", "77.0", "mmHg"),
-    Channel("Oxygen saturation", "98.0", "%"),
-    Channel("Respiratory rate", "19", "breaths/min"),
-    Channel("Systolic blood pressure", "118.0", "mmHg"),
-    Channel("Temperature", "36.6", "°C"),
-    Channel("Weight", "81.0", "kg"),
+    Channel("Glucose", "128.0"),
+    Channel("Heart Rate", "86"),
+    Channel("Height", "170.0"),
+    Channel("Mean blood pressure", "77.0"),
+    Channel("Oxygen saturation", "98.0"),
+    Channel("Respiratory rate", "19"),
+    Channel("Systolic blood pressure", "118.0"),
+    Channel("Temperature", "36.6"),
+    Channel("Weight", "81.0"),
     Channel("pH", "7.4"),
 )
 """The 17 channels in the order of the files (spelling is the release's)."""
 
 
-def _feature_names() -> tuple[str, ...]:
-    values = [f"{c.name}->{v}" if v else c.name for c in CHANNELS for v in (c.categories or ("",))]
-    return (*values, *(f"observed->{channel.name}" for channel in CHANNELS))
-
-
-FEATURE_NAMES: tuple[str, ...] = _feature_names()
+FEATURE_NAMES: tuple[str, ...] = (
+    *(f"{c.name}->{v}" if v else c.name for c in CHANNELS for v in c.categories or ("",)),
+    *(f"observed->{c.name}" for c in CHANNELS),
+)
 """Names of the 76 columns, in order."""
 
 CONTINUOUS: tuple[int, ...] = tuple(i for i, name in enumerate(FEATURE_NAMES) if "->" not in name)
@@ -200,7 +184,7 @@ def discretise(series: Timeseries) -> Float[np.ndarray, "48 76"]:
     latest = np.maximum.accumulate(np.where(observed, np.arange(1 + N_BINS)[:, None], 0))
     values = np.take_along_axis(table, latest, axis=0)[1:]
     blocks = [
-        np.eye(channel.width)[column.astype(int)] if channel.categories else column[:, None]
+        np.eye(len(channel.categories))[column.astype(int)] if channel.categories else column[:, None]
         for channel, column in zip(CHANNELS, values.T, strict=True)
     ]
     return np.hstack([*blocks, observed[1:]]).astype(np.float32)

@@ -220,7 +220,7 @@ def _with(split: str, key: str, value: object):
         (_with("test", "labels", np.array([[0.5]])), "test/labels, row 0: the label is 0.5"),
         (_with("test", "labels", np.array([[np.nan]])), "test/labels, row 0: the label is nan"),
         (_with("test", "labels", np.array([[0, 1]])), r"test/labels.*\(1, 2\)"),
-        (_with("test", "id", 7), "test/id: expected one entry a sample"),
+        (_with("test", "id", 7), "test/id: expected a list, found int"),
         (_with("valid", "id", np.array([100, 500])), "'100' is in both train and val"),
     ],
 )
