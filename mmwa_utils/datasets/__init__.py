@@ -1,33 +1,20 @@
-"""Datasets: read a release from a folder, check it and describe it. (Stand-ins are the package `standins`.)
+"""Datasets: read a release from a folder, check it and describe it.
+
+`load` gives the splits "train", "val" and "test" of a dataset; the releases' own names ("dev", "valid", "dev_seen")
+stay inside the dataset's module. Nothing is ever downloaded. Files in the layout of a release that are drawn instead
+of collected are written by the package `standins`, and read here like the release.
 
 >>> names()
 ('cmu_mosei', 'digits', 'hateful_memes', 'medfuse', 'mm_imdb', 'ur_funny')
-
-`load` gives the splits "train", "val" and "test" of a dataset; the releases' own names ("dev", "valid", "dev_seen")
-stay inside the dataset's module, which offers exactly this:
-
-SPEC : DatasetSpec
-    Modalities in fixed order, task, labels, metric.
-WHERE : str
-    Plain text: licence, steps, which files, where each goes. Nothing is ever downloaded.
-SPLITS : tuple[str, ...]
-    ("train", "val", "test") and after them further splits that a release may have.
-recognise(root) -> str | None
-    The layout that a folder holds, from what is in it; None when it is none.
-open_split(root, split, **options) -> Split
-    One split; reads an index only. Raises DatasetError. Options are the module's own keyword arguments.
-verify(root) -> Report
-    Found against expected counts, problems by kind, whether it can be used. Does not raise on bad data.
-convert(root) -> list[Path]
-    Only where a release comes as pickles: write the safe copy of each.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, cast, runtime_checkable
 
 from mmwa_utils.datasets._describe import describe_splits
 from mmwa_utils.datasets._files import DatasetError
@@ -35,11 +22,13 @@ from mmwa_utils.datasets._report import Report
 from mmwa_utils.types import DatasetSpec, Split
 
 __all__ = [
+    "Dataset",
     "DatasetError",
     "Report",
     "convert",
     "describe",
     "load",
+    "module",
     "names",
     "open_split",
     "spec",
@@ -47,34 +36,56 @@ __all__ = [
     "where",
 ]
 
-_MODULES = ("cmu_mosei", "digits", "hateful_memes", "medfuse", "mm_imdb", "ur_funny")
+_NAMES = ("cmu_mosei", "digits", "hateful_memes", "medfuse", "mm_imdb", "ur_funny")
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """What the module of a dataset offers; its docstring says how to obtain the dataset: licence, steps, files."""
+
+    SPEC: DatasetSpec
+    """Modalities in fixed order, task, labels, metric."""
+    SPLITS: tuple[str, ...]
+    """("train", "val", "test"), and after them further splits that a release may have."""
+    EXPECTED: Mapping[str, Any]
+    """The release's number of samples by split, or by file and split."""
+    open_split: Callable[..., Split]
+    """One split of (root, split) and the module's own options; reads an index only. Raises DatasetError."""
+
+    def verify(self, root: Path) -> Report:
+        """Check a folder against the release; does not raise on bad data."""
 
 
 def names() -> tuple[str, ...]:
-    """The datasets' names, in alphabetical order."""
-    return _MODULES
+    """Return the datasets' names, in alphabetical order."""
+    return _NAMES
 
 
-def module(name: str) -> ModuleType:
-    """The module of a dataset, which offers what this package's docstring lists."""
-    if name not in _MODULES:
-        raise KeyError(f"there is no dataset {name!r}; there are {', '.join(_MODULES)}")
-    return import_module(f"{__name__}.{name}")
+def module(name: str) -> Dataset:
+    """Return the module of a dataset.
+
+    Raises:
+        KeyError: there is no such dataset.
+    """
+    if name not in _NAMES:
+        raise KeyError(f"there is no dataset {name!r}; there are {', '.join(_NAMES)}")
+    return cast(Dataset, import_module(f"{__name__}.{name}"))
 
 
 def spec(name: str, **options: Any) -> DatasetSpec:
-    """What a model and a metric must know of a dataset; `options` as for `load` where they change it (`digits`)."""
-    chosen = module(name)
-    return chosen.specification(**options) if options else chosen.SPEC
+    """Return what a model and a metric must know of a dataset; `options` as for `load` where they change it."""
+    if name == "digits":
+        from mmwa_utils.datasets.digits import specification
+
+        return specification(**options)
+    return module(name).SPEC
 
 
 def open_split(name: str, data_root: Path | str | None, split: str, **options: Any) -> Split:
-    """One split of a dataset; reads its index and no sample.
+    """Return one split of a dataset; reads its index and no sample.
 
-    Raises
-    ------
-    DatasetError
-        When the folder holds no known layout, or an index file cannot be used.
+    Raises:
+        DatasetError: the folder holds no known layout, or an index file cannot be used.
     """
     chosen = module(name)
     if split not in chosen.SPLITS:
@@ -83,19 +94,13 @@ def open_split(name: str, data_root: Path | str | None, split: str, **options: A
 
 
 def load(name: str, data_root: Path | str | None = None, **options: Any) -> dict[str, Split]:
-    """The splits "train", "val" and "test" of a dataset.
+    """Return the splits "train", "val" and "test" of a dataset.
 
-    Parameters
-    ----------
-    name
-        One of `names()`.
-    data_root
-        A folder with a release or a stand-in; not needed for `digits`.
-    options
-        The dataset's own, such as `plot_policy` of `mm_imdb` and `views` of `digits`.
+    Args:
+        name: one of `names()`.
+        data_root: a folder with a release or a stand-in; not needed for `digits`.
+        options: the dataset's own, such as `plot_policy` of `mm_imdb` and `views` of `digits`.
 
-    Examples
-    --------
     >>> splits = load("digits", views=2)
     >>> {name: len(split) for name, split in splits.items()}
     {'train': 1078, 'val': 359, 'test': 360}
@@ -109,27 +114,28 @@ def verify(name: str, data_root: Path | str | None = None) -> Report:
 
 
 def describe(name: str, data_root: Path | str | None = None) -> str:
-    """Fields, shapes, label balance and natural missingness of a dataset's splits, as text."""
+    """Return fields, shapes, label balance and natural missingness of a dataset's splits, as text."""
     return describe_splits(load(name, data_root))
 
 
 def where(name: str) -> str:
-    """How to obtain a dataset: licence, steps, files."""
-    return module(name).WHERE
+    """Return how to obtain a dataset: licence, steps, files."""
+    return inspect.getdoc(module(name)) or ""
 
 
 def convert(name: str, data_root: Path | str) -> list[Path]:
     """Write the safe copy of each pickle of a release; a release without pickles has none."""
-    chosen = module(name)
-    return chosen.convert(_folder(name, data_root)) if hasattr(chosen, "convert") else []
+    write_copies = getattr(module(name), "convert", None)
+    return write_copies(_folder(name, data_root)) if write_copies else []
 
 
 def _folder(name: str, data_root: Path | str | None) -> Path:
+    if name == "digits":
+        return Path()
+    remedy = f"See `mmwa data where {name}`, or write a stand-in."
     if data_root is None:
-        if name == "digits":
-            return Path()
-        raise DatasetError(Path(name), "needs data_root.", remedy=f"See `mmwa data where {name}`, or write a stand-in.")
+        raise DatasetError(Path(name), "needs data_root.", remedy=remedy)
     root = Path(data_root)
     if not root.is_dir():
-        raise DatasetError(root, "is not a folder.", remedy=f"See `mmwa data where {name}`, or write a stand-in.")
+        raise DatasetError(root, "is not a folder.", remedy=remedy)
     return root

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal, get_args
 
 from PIL import Image
 
@@ -33,16 +33,6 @@ class DatasetError(ValueError):
         self.path, self.problem, self.at, self.remedy = Path(path), problem or "", at, remedy
         where = f"{path}" if at is None else f"{path}, {at}"
         super().__init__(where if problem is None else f"{where}: {problem}" + ("" if remedy is None else f" {remedy}"))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # An error of a process pool travels to the main process pickled.
-        return _rebuild_error, (type(self), self.path, self.problem, self.at, self.remedy)
-
-
-def _rebuild_error(
-    kind: type[DatasetError], path: Path, problem: str | None, at: str | None, remedy: str | None
-) -> DatasetError:
-    return kind(path, problem, at=at, remedy=remedy)
 
 
 def inside(root: Path, relative: str) -> Path:
@@ -88,6 +78,27 @@ def _between(root: Path, path: Path) -> Iterator[Path]:
         if parent == root:
             return
         yield parent
+
+
+def stat_bytes(path: Path | None) -> bytes:
+    """Name and size of a file: what stands for its contents in a fingerprint, as reading gigabytes would be slow."""
+    if path is None:
+        return b"absent"
+    return f"{path.name}/{path.stat().st_size if path.exists() else -1}".encode()
+
+
+MissingImages = Literal["error", "absent"]
+"""What to do about a sample whose picture is not there: stop, or read the sample without it."""
+
+
+def check_missing(policy: MissingImages, missing: Sequence[str], path: Path, of_what: str) -> None:
+    """Raise if pictures are missing that must not be."""
+    if policy not in get_args(MissingImages):
+        raise ValueError(f"missing_images = {policy!r}: expected 'error' or 'absent'")
+    if missing and policy == "error":
+        problem = f"{len(missing)} {of_what} are missing, first {missing[0]}."
+        remedy = "Complete the folder, or pass missing_images='absent' to read them as absent."
+        raise DatasetError(path, problem, remedy=remedy)
 
 
 def is_standin(root: Path) -> bool:

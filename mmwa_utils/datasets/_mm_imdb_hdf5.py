@@ -11,33 +11,26 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
-from mmwa_utils.datasets._files import DatasetError, parse_json
-from mmwa_utils.datasets._images import stat_bytes
+from mmwa_utils.datasets._files import DatasetError, parse_json, stat_bytes
 from mmwa_utils.datasets._mm_imdb_spec import EXPECTED, GENRES, SPEC
-from mmwa_utils.datasets._report import ReportBuilder
+from mmwa_utils.datasets._report import Report
 from mmwa_utils.datasets._split import IndexedSplit
 from mmwa_utils.types import ModalitySpec, Sample
 
 FILE = "multimodal_imdb.hdf5"
 LAYOUT = FILE
 _BOUNDS = {"train": (0, 15552), "val": (15552, 18160), "test": (18160, 25959)}
-_SHAPES: dict[str, tuple[int, ...]] = {
-    "images": (3, 256, 160),
-    "features": (300,),
-    "genres": (len(GENRES),),
-    "imdb_ids": (),
-}
-HDF5_SPEC = replace(
-    SPEC,
-    modalities=(ModalitySpec("text", "stream", width=300, max_length=1), SPEC.modality("image")),
-)
+_N = sum(EXPECTED.values())
+_SHAPES = {"images": (_N, 3, 256, 160), "features": (_N, 300), "genres": (_N, len(GENRES)), "imdb_ids": (_N,)}
+_PLOT = ModalitySpec("text", "stream", width=300, max_length=1)
 
 
 class MMIMDbFile(IndexedSplit):
     """One split of the file; a row of pixels and the plot's vector are read when a sample is asked for."""
 
     def __init__(self, name: str, path: Path, ids: list[str], labels: Int[np.ndarray, "films genres"]) -> None:
-        super().__init__(name, HDF5_SPEC, ids=ids, labels=labels, standin=False)
+        spec = replace(SPEC, modalities=(_PLOT, SPEC.modality("image")))
+        super().__init__(name, spec, ids=ids, labels=labels, standin=False)
         self._path, self._first = path, _BOUNDS[name][0]
         self._file: Any = None
 
@@ -45,7 +38,7 @@ class MMIMDbFile(IndexedSplit):
         return {**self.__dict__, "_file": None}  # a loader worker opens the file itself
 
     def read(self, index: int) -> Sample:
-        """The film at an index; its plot is a stream of one step."""
+        """Read one film; its plot is a stream of one step."""
         if self._file is None:
             self._file = _open(self._path)
         row = self._first + index
@@ -59,7 +52,7 @@ class MMIMDbFile(IndexedSplit):
         return Sample(self._ids[index], self._labels[index], modalities, group=self._ids[index])
 
     def sources(self) -> Iterator[bytes]:
-        """What the fingerprint is made of: ids and genres by content, the file by size."""
+        """Yield ids and genres, and the file's name and size."""
         yield stat_bytes(self._path)
         yield "".join(self._ids).encode()
         yield self._labels.tobytes()
@@ -77,7 +70,7 @@ def open_split(root: Path, split: str) -> MMIMDbFile:
     return MMIMDbFile(split, path, ids, genres)
 
 
-def check(root: Path, builder: ReportBuilder) -> None:
+def check(root: Path, report: Report) -> None:
     """Count films and genres of each split."""
     total = np.zeros(len(GENRES), dtype=np.int64)
     owner: dict[str, str] = {}
@@ -85,16 +78,16 @@ def check(root: Path, builder: ReportBuilder) -> None:
         try:
             opened = open_split(root, split)
         except DatasetError as error:
-            builder.problem("unusable file", str(error), fatal=True)
+            report.problem("unusable file", str(error), fatal=True)
             return
-        builder.count(f"{split}: films", len(opened), expected=EXPECTED[split])
+        report.count(f"{split}: films", len(opened), expected=EXPECTED[split])
         total += opened.labels().sum(axis=0)
         for film in opened.ids():
             if owner.setdefault(film, split) != split:
-                builder.problem("film in two splits", f"{film} in {owner[film]} and {split}", fatal=True)
+                report.problem("film in two splits", f"{film} in {owner[film]} and {split}", fatal=True)
     for name, count in zip(GENRES, total, strict=True):
-        builder.count(f"films of {name}", int(count))
-    builder.note("This file holds one vector a film and no text: the paper's counts of plots cannot be made from it.")
+        report.count(f"films of {name}", int(count))
+    report.note("This file holds one vector a film and no text: the paper's counts of plots cannot be made from it.")
 
 
 def _open(path: Path) -> Any:
@@ -113,9 +106,8 @@ def _open(path: Path) -> Any:
             data = file[name]
             if data.is_virtual or data.external:
                 raise DatasetError(path, "refers to another file.", at=f"dataset {name!r}", remedy=remedy)
-            expected = (sum(EXPECTED.values()), *shape)
-            if data.shape != expected or data.dtype.kind not in ("S" if name == "imdb_ids" else "fiu"):
-                problem = f"has shape {data.shape} of {data.dtype}, expected {expected}."
+            if data.shape != shape or data.dtype.kind not in ("S" if name == "imdb_ids" else "fiu"):
+                problem = f"has shape {data.shape} of {data.dtype}, expected {shape}."
                 raise DatasetError(path, problem, at=f"dataset {name!r}", remedy=remedy)
     except BaseException:
         file.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mmwa_utils.datasets._files import DatasetError, is_standin
-from mmwa_utils.datasets._report import Report, ReportBuilder
+from mmwa_utils.datasets._report import Report
 from mmwa_utils.datasets._sequence_store import SequenceSplit
 
 _SIGNS = {-1: "negative", 0: "neutral", 1: "positive"}
@@ -24,18 +24,18 @@ def verify_sequences(
     note: str,
 ) -> Report:
     """Check every split that `expected` names; data that cannot be used become problems of the report."""
-    builder = ReportBuilder(name, root, layout, standin=is_standin(root))
-    builder.note(note)
+    report = Report(name, root, layout, is_standin(root))
+    report.note(note)
     try:
         for split, n in expected.items():
-            _check(builder, open_split(root, split), None if builder.standin else n)
+            _check(report, open_split(root, split), n)
     except DatasetError as error:
-        builder.problem("cannot be used", str(error), fatal=True)
-    return builder.finish()
+        report.problem("cannot be used", str(error), fatal=True)
+    return report
 
 
-def _check(builder: ReportBuilder, split: SequenceSplit, expected: int | None) -> None:
-    builder.count(f"{split.name}: samples", len(split), expected=expected)
+def _check(report: Report, split: SequenceSplit, expected: int) -> None:
+    report.count(f"{split.name}: samples", len(split), expected=expected)
     if split.spec.task == "regression":
         found = Counter(np.sign(split.labels()).tolist())
         counts = {name: found[sign] for sign, name in _SIGNS.items()}
@@ -45,6 +45,6 @@ def _check(builder: ReportBuilder, split: SequenceSplit, expected: int | None) -
     absent = {f"without {name}": int((lengths == 0).sum()) for name, lengths in steps.items() if not lengths.all()}
     repairs = {f"repaired, {kind}": times for kind, times in sorted(split.repairs.items())}
     for what, count in (counts | absent | repairs).items():
-        builder.count(f"{split.name}: {what}", count)
+        report.count(f"{split.name}: {what}", count)
     ranges = [f"{name} {found[found > 0].min()} to {found.max()}" for name, found in steps.items() if found.any()]
-    builder.note(f"Steps in {split.name}: {', '.join(ranges)}.")
+    report.note(f"Steps in {split.name}: {', '.join(ranges)}.")

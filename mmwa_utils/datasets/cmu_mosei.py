@@ -1,7 +1,21 @@
-"""CMU-MOSEI: how positive is what somebody says in front of a camera, from -3 to 3? Words, face and voice.
+"""CMU-MOSEI: how positive what a speaker says is, from -3 to 3 (Zadeh et al., 2018).
 
-Two families of files are read: MultiBench's `mosei_senti_data.pkl`, which the paper's counts belong to, and MMSA's
-`aligned_50.pkl` and `unaligned_50.pkl`.
+Licence: for research; the videos are their authors' (see the CMU Multimodal SDK, "CMU-MOSEI").
+
+Any of these files, in one folder:
+
+1. MultiBench's file, which the paper's counts belong to. Follow the data section of the MultiBench repository on
+   GitHub (pliang279/MultiBench, "Affective computing") to its shared folder and take
+
+       mosei_senti_data.pkl
+
+2. MMSA's files. Follow the README of thuiar/MMSA on GitHub to its shared folder and take, under MOSEI/Processed,
+
+       aligned_50.pkl   or   unaligned_50.pkl
+
+The pickles are read without executing anything in them, and are converted once (into .mmwa/ in the same folder, or in
+~/.cache/mmwa where that cannot be written): the first opening needs about as much memory as the file is large.
+Check the result with `mmwa data verify cmu_mosei PATH`.
 """
 
 from __future__ import annotations
@@ -22,7 +36,7 @@ from mmwa_utils.datasets._sequence_verify import verify_sequences
 from mmwa_utils.datasets._sequences import Collected, Streams, as_array, cut_together, declared, read_split, require
 from mmwa_utils.types import DatasetSpec, ModalitySpec
 
-__all__ = ["EXPECTED", "FILES", "SPEC", "SPLITS", "WHERE", "convert", "open_split", "recognise", "verify"]
+__all__ = ["EXPECTED", "FILES", "SPEC", "SPLITS", "convert", "open_split", "recognise", "verify"]
 
 NAME = "cmu_mosei"
 MULTIBENCH = "mosei_senti_data.pkl"
@@ -49,27 +63,6 @@ WIDTHS: Mapping[str, Mapping[str, int]] = {
 
 WORDS = ("features", "raw")
 """How the text is read: the file's feature vectors, or (MMSA's files) the words themselves for a tokenizer."""
-
-WHERE = """\
-CMU-MOSEI: how positive what a speaker says is, from -3 to 3 (Zadeh et al., 2018).
-
-Licence: for research; the videos are their authors' (see the CMU Multimodal SDK, "CMU-MOSEI").
-
-Any of these files, in one folder:
-
-1. MultiBench's file, which the paper's counts belong to. Follow the data section of the MultiBench repository on
-   GitHub (pliang279/MultiBench, "Affective computing") to its shared folder and take
-
-       mosei_senti_data.pkl
-
-2. MMSA's files. Follow the README of thuiar/MMSA on GitHub to its shared folder and take, under MOSEI/Processed,
-
-       aligned_50.pkl   or   unaligned_50.pkl
-
-The pickles are read without executing anything in them, and are converted once (into .mmwa/ in the same folder, or in
-~/.cache/mmwa where that cannot be written): the first opening needs about as much memory as the file is large.
-Check the result with `mmwa data verify cmu_mosei PATH`.
-"""
 
 KEYS = {"train": "train", "val": "valid", "test": "test"}
 

@@ -1,9 +1,12 @@
-"""Digits: 1797 real scans of 8 x 8 pixels that come with scikit-learn, cut into strips that play the modalities.
+"""Digits (UCI, "Optical recognition of handwritten digits", E. Alpaydin and C. Kaynak, 1998).
 
-A scan is cut into vertical strips. Each strip is a stream of eight steps, its rows from top to bottom, with the grey
-values of the row (divided by 16, so in [0, 1]) as features. With two views, `left` has three columns and is weak on
-its own, `right` has five and dominates; with three views there are `left`, `centre` and `right` of 3, 2 and 3
-columns. Step t of every strip is the same row of the paper: the true correspondence of tokens is the identity.
+Licence: CC BY 4.0.
+Steps: none; the 1797 scans come with scikit-learn, and no folder is needed.
+
+A scan of 8 x 8 pixels is cut into vertical strips. Each strip is a stream of eight steps, its rows from top to bottom,
+with the grey values of the row (divided by 16, so in [0, 1]) as features. With two views, `left` has three columns
+and is weak on its own, `right` has five and dominates; with three views there are `left`, `centre` and `right` of 3, 2
+and 3 columns. Step t of every strip is the same row of the paper: the true correspondence of tokens is the identity.
 """
 
 from __future__ import annotations
@@ -17,22 +20,16 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from mmwa_utils.datasets._report import Report, ReportBuilder
+from mmwa_utils.datasets._report import Report
 from mmwa_utils.datasets._split import IndexedSplit
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample
 
 SPLITS = ("train", "val", "test")
 EXPECTED = {"train": 1078, "val": 359, "test": 360}
-LAYOUT = "bundled with scikit-learn"
 _STRIPS = {
     2: {"left": slice(0, 3), "right": slice(3, 8)},
     3: {"left": slice(0, 3), "centre": slice(3, 5), "right": slice(5, 8)},
 }
-
-WHERE = """Digits (UCI, "Optical recognition of handwritten digits", E. Alpaydin and C. Kaynak, 1998)
-Licence: CC BY 4.0.
-Steps: none; the 1797 scans come with scikit-learn, and no folder is needed.
-"""
 
 
 def specification(*, views: Literal[2, 3] = 2) -> DatasetSpec:
@@ -57,21 +54,16 @@ class Digits(IndexedSplit):
         self._images, self._strips = images[rows], _STRIPS[views]
 
     def read(self, index: int) -> Sample:
-        """The sample at an index."""
+        """Cut one scan into its strips."""
         image = self._images[index]
         strips = {name: np.ascontiguousarray(image[:, cut]) for name, cut in self._strips.items()}
         return Sample(self._ids[index], int(self._labels[index]), strips)
 
     def sources(self) -> Iterator[bytes]:
-        """What the fingerprint is made of."""
+        """Yield strips, pixels and labels."""
         yield repr(self._strips).encode()
         yield self._images.tobytes()
         yield self._labels.tobytes()
-
-
-def recognise(root: Path) -> str:
-    """Always the bundled data."""
-    return LAYOUT
 
 
 def open_split(root: Path, split: str, *, views: Literal[2, 3] = 2) -> Digits:
@@ -81,13 +73,13 @@ def open_split(root: Path, split: str, *, views: Literal[2, 3] = 2) -> Digits:
 
 def verify(root: Path) -> Report:
     """Count the bundled scans."""
-    builder = ReportBuilder("digits", root, LAYOUT)
+    report = Report("digits", root, "bundled with scikit-learn")
     for split, rows in _rows().items():
-        builder.count(split, len(rows), expected=EXPECTED[split])
+        report.count(split, len(rows), expected=EXPECTED[split])
     for digit, count in enumerate(np.bincount(_scans()[1])):
-        builder.count(f"digit {digit}", int(count))
-    builder.note("The paper did not use these scans: they are the book's always-available real data.")
-    return builder.finish()
+        report.count(f"digit {digit}", int(count))
+    report.note("The paper did not use these scans: they are the book's always-available real data.")
+    return report
 
 
 @lru_cache(maxsize=1)
@@ -100,7 +92,7 @@ def _scans() -> tuple[Float[np.ndarray, "n 8 8"], Int[np.ndarray, " n"]]:
 
 @lru_cache(maxsize=1)
 def _rows() -> dict[str, Int[np.ndarray, " n"]]:
-    """Which scans belong to a split: of each digit, by a hash of the pixels, so that a copy of a scan cannot leak."""
+    """The scans of each split: per digit, by a hash of the pixels, so that a copy of a scan cannot leak."""
     images, labels = _scans()
     keys = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
     order = np.array(sorted(range(len(keys)), key=lambda row: keys[row]))

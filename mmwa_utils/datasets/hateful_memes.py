@@ -1,7 +1,15 @@
-"""Hateful Memes: is a picture with its caption hateful? One line of JSON and one picture a sample.
+"""Hateful Memes (Meta AI, 2020): is a picture with its caption hateful? One line of JSON and one picture per sample.
 
-Layout: `train.jsonl`, `dev_seen.jsonl`, `test_seen.jsonl` (also `dev_unseen`, `test_unseen`) and `img/*.png`; a line
-has `id`, `img` ("img/02345.png"), `label` (0 or 1) and `text`.
+Licence: the challenge's own data licence; it has to be accepted in person, and the pictures must not be passed on.
+Steps:
+  1. Read and accept the licence on the challenge's page (DrivenData, "Hateful Memes: Phase 2", or Meta AI's page).
+  2. Fetch the archive of phase 2, which has the "seen" and "unseen" files, and unpack it.
+  3. Point data_root at the folder that holds train.jsonl, dev_seen.jsonl, test_seen.jsonl and img/.
+  4. Run `mmwa data verify hateful_memes FOLDER`.
+Beware: the test.jsonl of phase 1 has no labels, and some mirrors lack pictures (one lacks 535).
+
+Each line has `id`, `img` ("img/02345.png"), `label` (0 or 1) and `text`; dev_unseen.jsonl and test_unseen.jsonl are
+read too.
 """
 
 from __future__ import annotations
@@ -9,13 +17,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from mmwa_utils.datasets._files import DatasetError, inside, is_standin, read_bytes, read_image, read_json_lines
-from mmwa_utils.datasets._images import check_images, stat_bytes
-from mmwa_utils.datasets._report import Report, ReportBuilder
+from mmwa_utils.datasets._files import (
+    DatasetError,
+    MissingImages,
+    check_missing,
+    inside,
+    is_standin,
+    read_bytes,
+    read_image,
+    read_json_lines,
+    stat_bytes,
+)
+from mmwa_utils.datasets._report import Report
 from mmwa_utils.datasets._split import IndexedSplit
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample
 
@@ -39,16 +56,6 @@ EXPECTED = {"train": 8500, "val": 500, "test": 1000, "dev_unseen": 540, "test_un
 SPLITS = tuple(FILES)
 LAYOUT = "jsonl + img"
 
-WHERE = """Hateful Memes (Meta AI, 2020)
-Licence: the challenge's own data licence; it has to be accepted in person, and the pictures must not be passed on.
-Steps:
-  1. Read and accept the licence on the challenge's page (DrivenData, "Hateful Memes: Phase 2", or Meta AI's page).
-  2. Fetch the archive of phase 2, which has the "seen" and "unseen" files, and unpack it.
-  3. Point data_root at the folder that holds train.jsonl, dev_seen.jsonl, test_seen.jsonl and img/.
-  4. Run `mmwa data verify hateful_memes FOLDER`.
-Beware: the test.jsonl of phase 1 has no labels, and some mirrors lack pictures (one lacks 535).
-"""
-
 
 @dataclass(frozen=True)
 class _Row:
@@ -63,100 +70,61 @@ class _Row:
 class HatefulMemes(IndexedSplit):
     """One split; a picture is decoded when its sample is asked for."""
 
-    def __init__(self, name: str, root: Path, rows: list[_Row], index: bytes, *, standin: bool) -> None:
+    def __init__(self, name: str, rows: list[_Row], index: bytes, *, standin: bool) -> None:
         labels = np.array([row.label for row in rows], dtype=np.int64)
         super().__init__(name, SPEC, ids=[row.id for row in rows], labels=labels, standin=standin)
-        self._root, self._rows, self._index = root, rows, index
+        self.rows, self._index = rows, index
 
     def read(self, index: int) -> Sample:
-        """The sample at an index."""
-        row = self._rows[index]
+        """Decode the picture of one line."""
+        row = self.rows[index]
         if row.image is None:
             return Sample(row.id, row.label, {"text": row.text}, frozenset({"image"}))
         return Sample(row.id, row.label, {"text": row.text, "image": read_image(row.image)})
 
     def sources(self) -> Iterator[bytes]:
-        """What the fingerprint is made of."""
+        """Yield the index file, and name and size of each picture."""
         yield self._index
-        yield from (stat_bytes(row.image) for row in self._rows)
+        yield from (stat_bytes(row.image) for row in self.rows)
 
 
 def recognise(root: Path) -> str | None:
-    """The layout in a folder, or None."""
+    """Return the layout in a folder, or None."""
     return LAYOUT if (root / FILES["train"]).is_file() or (root / FILES["val"]).is_file() else None
 
 
-def open_split(root: Path, split: str, *, missing_images: Literal["error", "absent"] = "error") -> HatefulMemes:
+def open_split(root: Path, split: str, *, missing_images: MissingImages = "error") -> HatefulMemes:
     """Open one split.
 
-    Parameters
-    ----------
-    root
-        The folder with the `.jsonl` files and `img/`.
-    split
-        One of `SPLITS`.
-    missing_images
-        What to do about a line whose picture is not in `img/`: stop, or read the sample without its image.
+    Args:
+        root: the folder with the `.jsonl` files and `img/`.
+        split: one of `SPLITS`.
+        missing_images: what to do about a line whose picture is not in `img/`: stop, or read the sample without it.
 
-    Raises
-    ------
-    DatasetError
-        Names the file and line: broken UTF-8 or JSON, a missing key, a label other than 0 and 1, a repeated id, a
-        path out of the folder, a missing picture.
+    Raises:
+        DatasetError: names the file and line: broken UTF-8 or JSON, a missing key, a label other than 0 and 1, a
+            repeated id, a path out of the folder, a missing picture.
     """
-    if missing_images not in ("error", "absent"):
-        raise ValueError(f"missing_images = {missing_images!r}: expected 'error' or 'absent'")
-    path = root / FILES[split]
+    path, folder = root / FILES[split], root / "img"
+    # The folder is listed once instead of asking for each of thousands of files.
+    pictures = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     rows: list[_Row] = []
     lines: dict[str, int] = {}
-    shelf = _Shelf(root)
     for line, value in read_json_lines(path, remedy="See `mmwa data where hateful_memes`."):
-        row = _row(value, path, line, shelf)
+        row = _row(value, root, pictures, path, f"line {line}")
         if row.id in lines:
-            raise DatasetError(
-                path,
-                f"repeats the id {row.id} of line {lines[row.id]}.",
-                at=f"line {line}",
-                remedy="Remove one of the two lines.",
-            )
+            problem = f"repeats the id {row.id} of line {lines[row.id]}."
+            raise DatasetError(path, problem, at=f"line {line}", remedy="Remove one of the two lines.")
         lines[row.id] = line
         rows.append(row)
     if not rows:
         raise DatasetError(path, "has no lines.", remedy="Fetch the file again.")
-    missing = [row.id for row in rows if row.image is None]
-    if missing and missing_images == "error":
-        raise DatasetError(
-            path,
-            f"{len(missing)} of {len(rows)} pictures are missing, first of id {missing[0]}.",
-            remedy="Complete img/, or pass missing_images='absent' to read them as absent.",
-        )
-    return HatefulMemes(split, root, rows, read_bytes(path), standin=is_standin(root))
+    missing = [f"of id {row.id}" for row in rows if row.image is None]
+    check_missing(missing_images, missing, path, f"of {len(rows)} pictures")
+    return HatefulMemes(split, rows, read_bytes(path), standin=is_standin(root))
 
 
-class _Shelf:
-    """Which pictures there are: `img/` is listed once instead of asking for each of thousands of files."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        folder = root / "img"
-        self.names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-
-    def find(self, value: str) -> Path | None:
-        path = inside(self.root, value)
-        if path.parent != self.root / "img":
-            return path if path.is_file() else None
-        for name in (path.name, _padded(path.stem) + path.suffix, (path.stem.lstrip("0") or "0") + path.suffix):
-            if name in self.names:
-                return inside(self.root, f"img/{name}")
-        return None
-
-
-def _padded(identifier: str) -> str:
-    return identifier.zfill(5) if identifier.isdigit() else identifier
-
-
-def _row(value: dict[str, Any], path: Path, line: int, shelf: _Shelf) -> _Row:
-    at = f"line {line}"
+def _row(value: dict[str, Any], root: Path, pictures: set[str], path: Path, at: str) -> _Row:
     for key, kinds in (("id", (int, str)), ("img", str), ("text", str)):
         if not isinstance(value.get(key), kinds) or isinstance(value[key], bool):
             problem = f"expected {key!r} as {'text' if kinds is str else 'a number or text'}, found {value.get(key)!r}."
@@ -167,38 +135,53 @@ def _row(value: dict[str, Any], path: Path, line: int, shelf: _Shelf) -> _Row:
     if type(value["label"]) is not int or value["label"] not in (0, 1):
         raise DatasetError(path, f"expected the label 0 or 1, found {value['label']!r}.", at=at)
     try:
-        image = shelf.find(value["img"])
+        image = _find(value["img"], root, pictures)
     except DatasetError as error:
         raise DatasetError(path, error.problem, at=at, remedy=error.remedy) from None
-    # Releases and mirrors write 2345, "2345" and "02345" for the same meme.
     return _Row(_padded(str(value["id"])), value["text"], value["label"], image)
+
+
+def _padded(identifier: str) -> str:
+    """Releases and mirrors write 2345, "2345" and "02345" for the same meme."""
+    return identifier.zfill(5) if identifier.isdigit() else identifier
+
+
+def _find(value: str, root: Path, pictures: set[str]) -> Path | None:
+    """The picture of a line, whether its name or the file's is padded or not."""
+    path = inside(root, value)
+    if path.parent != root / "img":
+        return path if path.is_file() else None
+    for stem in (path.stem, _padded(path.stem), path.stem.lstrip("0") or "0"):
+        if (name := stem + path.suffix) in pictures:
+            return inside(root, f"img/{name}")
+    return None
 
 
 def verify(root: Path) -> Report:
     """Check lines, labels, pictures and the overlap of splits."""
-    builder = ReportBuilder(SPEC.name, root, recognise(root), is_standin(root))
+    report = Report(SPEC.name, root, recognise(root), is_standin(root))
     owner: dict[str, str] = {}
     for split, file in FILES.items():
         if not (root / file).is_file():
             if split in ("train", "val", "test"):
-                builder.problem("missing file", file, fatal=True)
+                report.problem("missing file", file, fatal=True)
             continue
         try:
             opened = open_split(root, split, missing_images="absent")
         except DatasetError as error:
-            builder.problem("unusable index", str(error), fatal=True)
+            report.problem("unusable index", str(error), fatal=True)
             continue
-        builder.count(file, len(opened), expected=None if builder.standin else EXPECTED[split])
+        report.count(file, len(opened), expected=EXPECTED[split])
         positive = int(opened.labels().sum())
-        builder.count(f"{file}: hateful", positive)
-        builder.count(f"{file}: not hateful", len(opened) - positive)
-        for row in opened._rows:
+        report.count(f"{file}: hateful", positive)
+        report.count(f"{file}: not hateful", len(opened) - positive)
+        for row in opened.rows:
             if row.image is None:
-                builder.problem("missing picture", f"{file}: id {row.id}", fatal=False)
+                report.problem("missing picture", f"{file}: id {row.id}", fatal=False)
             if split in ("train", "val", "test") and owner.setdefault(row.id, split) != split:
-                builder.problem("id in two splits", f"{row.id} in {owner[row.id]} and {split}", fatal=True)
-        check_images([row.image for row in opened._rows if row.image is not None], builder)
-    builder.note("The paper used train, dev_seen and test_seen: 8500, 500 and 1000 (its table's numbers).")
+                report.problem("id in two splits", f"{row.id} in {owner[row.id]} and {split}", fatal=True)
+        report.check_images(row.image for row in opened.rows if row.image is not None)
+    report.note("The paper used train, dev_seen and test_seen: 8500, 500 and 1000 (its table's numbers).")
     if (root / "test.jsonl").is_file():
-        builder.note("test.jsonl is phase 1's file without labels; it is not read.")
-    return builder.finish()
+        report.note("test.jsonl is phase 1's file without labels; it is not read.")
+    return report

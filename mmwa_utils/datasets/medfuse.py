@@ -1,4 +1,25 @@
-"""MedFuse-I: will a patient in intensive care die in hospital? Two days of charts, and a chest X-ray for some.
+"""MedFuse-I: in-hospital mortality from MIMIC-IV charts and MIMIC-CXR X-rays (Hayat et al., 2022).
+
+Licence: PhysioNet Credentialed Health Data; each user needs an account with a finished training course in research on
+human subjects, and must accept both data use agreements. The data must not be passed on.
+
+Steps:
+  1. On PhysioNet fetch MIMIC-IV 1.0 and MIMIC-CXR-JPG 2.0.0.
+  2. Run the extraction of nyuad-cai/MedFuse on GitHub (folder mimic4extract) on MIMIC-IV for the task
+     in-hospital-mortality, and its script resize.py on MIMIC-CXR-JPG.
+  3. Bring together in one folder (links to folders are fine):
+
+       in-hospital-mortality/train/*_timeseries.csv       also holds the validation stays
+       in-hospital-mortality/test/*_timeseries.csv
+       in-hospital-mortality/train_listfile.csv, val_listfile.csv, test_listfile.csv
+       root/all_stays.csv
+       mimic-cxr-2.0.0-metadata.csv
+       resized/*.jpg
+
+  4. Run `mmwa data verify medfuse FOLDER`.
+The X-rays may lie elsewhere: give that folder as `xray_root`.
+Beware: all 26226 stays are meant to be used, also the three quarters without an X-ray; period_length is 0 in the
+listfiles, which stands for 48 hours.
 
 The charts are the in-hospital-mortality task of the MIMIC-IV benchmark, the X-rays are MIMIC-CXR-JPG's, paired as
 MedFuse does ("partial": stays without an X-ray are kept).
@@ -12,14 +33,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from mmwa_utils.datasets._files import DatasetError, inside, is_standin, read_image
-from mmwa_utils.datasets._images import check_images, stat_bytes
-from mmwa_utils.datasets._report import Report, ReportBuilder
+from mmwa_utils.datasets._files import DatasetError, MissingImages, inside, is_standin, read_image, stat_bytes
+from mmwa_utils.datasets._report import Report
 from mmwa_utils.datasets._sequence_store import cache_folder
 from mmwa_utils.datasets._split import IndexedSplit
 from mmwa_utils.datasets.medfuse_features import FEATURE_NAMES, N_BINS, Normaliser, discretise, read_timeseries
@@ -32,7 +51,6 @@ __all__ = [
     "EXPECTED_POSITIVE",
     "SPEC",
     "SPLITS",
-    "WHERE",
     "MedFuseSplit",
     "normaliser",
     "open_split",
@@ -57,31 +75,6 @@ SPEC = DatasetSpec(
     label_names=("died in hospital",),
     metric="auroc",
 )
-
-WHERE = f"""\
-MedFuse-I: in-hospital mortality from MIMIC-IV charts and MIMIC-CXR X-rays (Hayat et al., 2022).
-
-Licence: PhysioNet Credentialed Health Data; each user needs an account with a finished training course in research on
-human subjects, and must accept both data use agreements. The data must not be passed on.
-
-Steps:
-  1. On PhysioNet fetch MIMIC-IV 1.0 and MIMIC-CXR-JPG 2.0.0.
-  2. Run the extraction of nyuad-cai/MedFuse on GitHub (folder mimic4extract) on MIMIC-IV for the task
-     in-hospital-mortality, and its script resize.py on MIMIC-CXR-JPG.
-  3. Bring together in one folder (links to folders are fine):
-
-       {TASK}/train/*_timeseries.csv       also holds the validation stays
-       {TASK}/test/*_timeseries.csv
-       {TASK}/train_listfile.csv, val_listfile.csv, test_listfile.csv
-       root/all_stays.csv
-       {METADATA}
-       resized/*.jpg
-
-  4. Run `mmwa data verify medfuse FOLDER`.
-The X-rays may lie elsewhere: give that folder as `xray_root`.
-Beware: all 26226 stays are meant to be used, also the three quarters without an X-ray; period_length is 0 in the
-listfiles, which stands for 48 hours.
-"""
 
 _LAYOUT = "MIMIC-IV benchmark with MIMIC-CXR-JPG"
 
@@ -172,7 +165,7 @@ def open_split(
     split: str,
     *,
     xray_root: Path | str | None = None,
-    missing_images: Literal["error", "absent"] = "error",
+    missing_images: MissingImages = "error",
 ) -> MedFuseSplit:
     """One split; reads the tables and, the first time, every training stay for the normalisation.
 
@@ -202,37 +195,35 @@ def _without_missing(split: MedFuseSplit, stay: Stay) -> Stay:
 
 def verify(root: Path) -> Report:
     """Tables, counts, missingness, every time series and every X-ray that a stay needs; never raises on bad data."""
-    builder = ReportBuilder(SPEC.name, root, recognise(root))
-    builder.note("The paper used 18845 / 2138 / 5243 stays, also those without an X-ray (about 74 % in training).")
+    report = Report(SPEC.name, root, recognise(root), is_standin(root))
+    report.note("The paper used 18845 / 2138 / 5243 stays, also those without an X-ray (about 74 % in training).")
     try:
-        builder.standin = is_standin(root)
         index = _index(root, root)
     except DatasetError as error:
-        builder.problem("unusable table", str(error), fatal=True)
-        return builder.finish()
+        report.problem("unusable table", str(error), fatal=True)
+        return report
     for kind, times in sorted(index.repairs.items()):
-        builder.count(f"repaired, {kind}", times)
+        report.count(f"repaired, {kind}", times)
     subjects: dict[int, str] = {}
     for split, stays in index.stays.items():
-        _count(builder, split, stays)
+        _count(report, split, stays)
         for stay in stays:
             if stay.subject_id is not None and subjects.setdefault(stay.subject_id, split) != split:
                 where = f"{stay.subject_id} in {subjects[stay.subject_id]} and {split}"
-                builder.problem("patient in two splits", where, fatal=False)
-        _check_files(builder, root, split, stays)
-    return builder.finish()
+                report.problem("patient in two splits", where, fatal=False)
+        _check_files(report, root, split, stays)
+    return report
 
 
-def _count(builder: ReportBuilder, split: str, stays: tuple[Stay, ...]) -> None:
-    release = not builder.standin
+def _count(report: Report, split: str, stays: tuple[Stay, ...]) -> None:
     positive, paired = sum(stay.label for stay in stays), sum(stay.dicom_id is not None for stay in stays)
-    builder.count(f"{split}: stays", len(stays), expected=EXPECTED[split] if release else None)
-    builder.count(f"{split}: died", positive, expected=EXPECTED_POSITIVE[split] if release else None)
-    builder.count(f"{split}: survived", len(stays) - positive)
-    builder.count(f"{split}: without an X-ray", len(stays) - paired)
+    report.count(f"{split}: stays", len(stays), expected=EXPECTED[split])
+    report.count(f"{split}: died", positive, expected=EXPECTED_POSITIVE[split])
+    report.count(f"{split}: survived", len(stays) - positive)
+    report.count(f"{split}: without an X-ray", len(stays) - paired)
 
 
-def _check_files(builder: ReportBuilder, root: Path, split: str, stays: tuple[Stay, ...]) -> None:
+def _check_files(report: Report, root: Path, split: str, stays: tuple[Stay, ...]) -> None:
     folder = series_folder(root, split)
     repairs = 0
     for stay in stays:
@@ -240,9 +231,9 @@ def _check_files(builder: ReportBuilder, root: Path, split: str, stays: tuple[St
             repairs += sum(read_timeseries(folder / stay.name).repairs.values())
         except DatasetError as error:
             kind = "unusable time series" if (folder / stay.name).is_file() else "missing time series"
-            builder.problem(kind, str(error), fatal=True)
+            report.problem(kind, str(error), fatal=True)
     if repairs:
-        builder.count(f"{split}: repaired, values not finite or rows out of order", repairs)
+        report.count(f"{split}: repaired, values not finite or rows out of order", repairs)
     paths = []
     for stay in stays:
         if stay.dicom_id is None:
@@ -251,5 +242,5 @@ def _check_files(builder: ReportBuilder, root: Path, split: str, stays: tuple[St
         if path.is_file():
             paths.append(path)
         else:
-            builder.problem('missing X-ray (missing_images="absent" reads on without)', str(path), fatal=False)
-    check_images(paths, builder)
+            report.problem('missing X-ray (missing_images="absent" reads on without)', str(path), fatal=False)
+    report.check_images(paths)

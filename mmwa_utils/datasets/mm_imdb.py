@@ -1,9 +1,17 @@
-"""MM-IMDb: the genres of a film from its plot and its poster.
+"""MM-IMDb: the genres of a film from its plot and its poster (J. Arevalo et al., "Gated Multimodal Units", 2017).
 
-Two layouts are read: the release's folder (`split.json`, `dataset/{id}.json` with `plot` and `genres`,
-`dataset/{id}.jpeg`), and `multimodal_imdb.hdf5`, in which a plot is one vector of 300 numbers. A film often has
-several plots: with `plot_policy="all"` each is a row, which gives the paper's 32278 / 5411 / 16120 rows for the
-release's 15552 / 2608 / 7799 films. `Sample.group` is the film: splits and missingness are drawn for films.
+Licence: for research; plots and posters stay their owners' property and must not be passed on.
+Steps:
+  1. Find the authors' page (Universidad Nacional de Colombia, "mmimdb", linked from the paper and its GMU code).
+  2. Fetch the archive mmimdb (json and jpeg files, about 8 GB), or multimodal_imdb.hdf5 (about 13 GB).
+  3. Unpack it; point data_root at the folder that holds split.json and dataset/, or the .hdf5 file.
+  4. Run `mmwa data verify mm_imdb FOLDER`.
+Beware: a release has 23 genres once the four rarest of 27 are dropped; the HDF5 file holds no text, only vectors.
+
+The folder has split.json, and for each film dataset/{id}.json with `plot` and `genres` and dataset/{id}.jpeg. In the
+HDF5 file a plot is one vector of 300 numbers. A film often has several plots: with plot_policy="all" each is a row,
+which gives the paper's 32278 / 5411 / 16120 rows for the release's 15552 / 2608 / 7799 films. A sample's group is its
+film: splits and missingness are drawn for films.
 """
 
 from __future__ import annotations
@@ -19,10 +27,20 @@ import numpy as np
 from jaxtyping import Int
 
 from mmwa_utils.datasets import _mm_imdb_hdf5 as hdf5
-from mmwa_utils.datasets._files import DatasetError, inside, is_standin, parse_json, read_bytes, read_image, read_json
-from mmwa_utils.datasets._images import check_images, stat_bytes
+from mmwa_utils.datasets._files import (
+    DatasetError,
+    MissingImages,
+    check_missing,
+    inside,
+    is_standin,
+    parse_json,
+    read_bytes,
+    read_image,
+    read_json,
+    stat_bytes,
+)
 from mmwa_utils.datasets._mm_imdb_spec import DROPPED, EXPECTED, GENRES, ROWS, SPEC
-from mmwa_utils.datasets._report import Report, ReportBuilder
+from mmwa_utils.datasets._report import Report
 from mmwa_utils.datasets._split import IndexedSplit
 from mmwa_utils.types import Sample
 
@@ -32,16 +50,6 @@ SPLITS = ("train", "val", "test")
 LAYOUT = "split.json + dataset"
 _KEYS = {"train": "train", "val": "dev", "test": "test"}
 _ID = re.compile(r"[0-9]{7,8}")
-
-WHERE = """MM-IMDb (J. Arevalo et al., "Gated Multimodal Units for Information Fusion", 2017)
-Licence: for research; plots and posters stay their owners' property and must not be passed on.
-Steps:
-  1. Find the authors' page (Universidad Nacional de Colombia, "mmimdb", linked from the paper and its GMU code).
-  2. Fetch the archive mmimdb (json and jpeg files, about 8 GB), or multimodal_imdb.hdf5 (about 13 GB).
-  3. Unpack it; point data_root at the folder that holds split.json and dataset/, or the .hdf5 file.
-  4. Run `mmwa data verify mm_imdb FOLDER`.
-Beware: a release has 23 genres once the four rarest of 27 are dropped; the HDF5 file holds no text, only vectors.
-"""
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class MMIMDb(IndexedSplit):
         self._root, self._films, self._rows, self._state = root, films, rows, state
 
     def read(self, index: int) -> Sample:
-        """The sample at an index; the plot's film is its `group`."""
+        """Read plot and poster of one row; the plot's film is its `group`."""
         position, plot = self._rows[index]
         film = self._films[position].id
         modalities: dict[str, Any] = {}
@@ -77,13 +85,9 @@ class MMIMDb(IndexedSplit):
         return Sample(self._ids[index], self._labels[index], modalities, absent, group=film)
 
     def sources(self) -> Iterator[bytes]:
-        """What the fingerprint is made of: plots and genres by content, posters by size."""
+        """Yield the hash of plots, genres and policy, and name and size of each poster."""
         yield self._state
         yield from (stat_bytes(_poster(self._root, film.id)) for film in self._films)
-
-    def films(self) -> int:
-        """How many films the rows belong to."""
-        return len(self._films)
 
 
 def recognise(root: Path) -> str | None:
@@ -94,31 +98,23 @@ def recognise(root: Path) -> str | None:
 
 
 def open_split(
-    root: Path, split: str, *, plot_policy: PlotPolicy = "all", missing_images: Literal["error", "absent"] = "error"
+    root: Path, split: str, *, plot_policy: PlotPolicy = "all", missing_images: MissingImages = "error"
 ) -> IndexedSplit:
     """Open one split.
 
-    Parameters
-    ----------
-    root
-        The folder of either layout.
-    split
-        "train", "val" (the release's "dev") or "test".
-    plot_policy
-        "all": one row a plot, the paper's counts; "first": one row a film with its first plot; "longest": with its
-        longest one, as the GMU authors do. The HDF5 layout has one vector a film, whatever the policy.
-    missing_images
-        What to do about a film whose poster is not there: stop, or read its rows without the image.
+    Args:
+        root: the folder of either layout.
+        split: "train", "val" (the release's "dev") or "test".
+        plot_policy: "all": one row per plot, the paper's counts; "first": one row per film with its first plot;
+            "longest": with its longest one, as the GMU authors do. The HDF5 layout has one vector per film, whatever
+            the policy.
+        missing_images: what to do about a film whose poster is not there: stop, or read its rows without the image.
 
-    Raises
-    ------
-    DatasetError
-        Names the file and key at fault.
+    Raises:
+        DatasetError: names the file and key at fault.
     """
     if plot_policy not in get_args(PlotPolicy):
         raise ValueError(f"plot_policy = {plot_policy!r}: expected all, first or longest")
-    if missing_images not in ("error", "absent"):
-        raise ValueError(f"missing_images = {missing_images!r}: expected 'error' or 'absent'")
     layout = recognise(root)
     if layout is None:
         raise DatasetError(root, f"holds neither split.json nor {hdf5.FILE}.", remedy="See `mmwa data where mm_imdb`.")
@@ -126,11 +122,8 @@ def open_split(
         return hdf5.open_split(root, split)
     digest = hashlib.sha256(plot_policy.encode())
     films = [_index_film(root, film, digest) for film in _read_splits(root)[split]]
-    missing = [film.id for film in films if not _poster(root, film.id).is_file()]
-    if missing and missing_images == "error":
-        problem = f"{len(missing)} of {len(films)} posters are missing, first {missing[0]}.jpeg."
-        remedy = "Complete the folder, or pass missing_images='absent' to read them as absent."
-        raise DatasetError(root / "dataset", problem, remedy=remedy)
+    missing = [f"{film.id}.jpeg" for film in films if not _poster(root, film.id).is_file()]
+    check_missing(missing_images, missing, root / "dataset", f"of {len(films)} posters")
     return MMIMDb(split, root, films, list(_rows(films, plot_policy)), digest.digest())
 
 
@@ -203,41 +196,40 @@ def _index_film(root: Path, film: str, digest: Any) -> _Film:
 def verify(root: Path) -> Report:
     """Check splits, films, rows, genres and posters of either layout."""
     layout = recognise(root)
-    builder = ReportBuilder(SPEC.name, root, layout, is_standin(root))
-    builder.note("The paper's 32278 / 5411 / 16120 count one row a plot: use plot_policy='all' (the default).")
-    builder.note("The paper says 25 labels; a release has 27 raw genres, 23 without the four rarest. The book uses 23.")
+    report = Report(SPEC.name, root, layout, is_standin(root))
+    report.note("The paper's 32278 / 5411 / 16120 count one row a plot: use plot_policy='all' (the default).")
+    report.note("The paper says 25 labels; a release has 27 raw genres, 23 without the four rarest. The book uses 23.")
     if layout == hdf5.LAYOUT:
-        hdf5.check(root, builder)
+        hdf5.check(root, report)
     elif layout == LAYOUT:
-        _verify_folder(root, builder)
-    return builder.finish()
+        _verify_folder(root, report)
+    return report
 
 
-def _verify_folder(root: Path, builder: ReportBuilder) -> None:
+def _verify_folder(root: Path, report: Report) -> None:
     try:
         splits = _read_splits(root)
     except DatasetError as error:
-        builder.problem("unusable split.json", str(error), fatal=True)
+        report.problem("unusable split.json", str(error), fatal=True)
         return
     genres = np.zeros(len(GENRES), dtype=np.int64)
     for split, ids in splits.items():
-        films = []
-        for film in ids:
+        films, posters = [], []
+        for identifier in ids:
             try:
-                films.append(_index_film(root, film, hashlib.sha256()))
+                films.append(_index_film(root, identifier, hashlib.sha256()))
             except DatasetError as error:
-                builder.problem("unusable film", str(error), fatal=True)
-        real = not builder.standin
-        builder.count(f"{split}: films", len(ids), expected=EXPECTED[split] if real else None)
-        rows = sum(1 for _ in _rows(films, "all"))
-        builder.count(f"{split}: rows, one a plot", rows, expected=ROWS[split] if real else None)
-        genres += sum((film.genres for film in films), np.zeros_like(genres))
-        posters = [_poster(root, film.id) for film in films]
-        for poster in posters:
-            if not poster.is_file():
-                builder.problem("missing poster", str(poster), fatal=False)
-        check_images([poster for poster in posters if poster.is_file()], builder)
-        for silent in (film for film in films if not film.lengths):
-            builder.problem("film without a plot", silent.id, fatal=False)
+                report.problem("unusable film", str(error), fatal=True)
+        for film in films:
+            genres += film.genres
+            if (poster := _poster(root, film.id)).is_file():
+                posters.append(poster)
+            else:
+                report.problem("missing poster", str(poster), fatal=False)
+            if not film.lengths:
+                report.problem("film without a plot", film.id, fatal=False)
+        report.count(f"{split}: films", len(ids), expected=EXPECTED[split])
+        report.count(f"{split}: rows, one a plot", len(list(_rows(films, "all"))), expected=ROWS[split])
+        report.check_images(posters)
     for name, count in zip(GENRES, genres, strict=True):
-        builder.count(f"films of {name}", int(count))
+        report.count(f"films of {name}", int(count))

@@ -1,6 +1,25 @@
-"""UR-FUNNY, version 2: is the punchline of a talk funny? Words, face and voice of its context and punchline.
+"""UR-FUNNY, version 2: punchlines of TED talks, humorous or not (Hasan et al., 2019).
 
-Two layouts are read: MultiBench's one pickle `humor.pkl`, and the six pickles of the release itself.
+Licence: see the release's page; the talks themselves are under TED's terms (CC BY-NC-ND 4.0).
+
+Either of two sets of files, in one folder:
+
+1. MultiBench's file (the simplest). Follow the data section of the MultiBench repository on GitHub
+   (pliang279/MultiBench, "Affective computing") to its shared folder and take
+
+       humor.pkl
+
+2. The release's own pickles. Follow "UR-FUNNY-V2, extracted features" in the README of ROC-HCI/UR-FUNNY on GitHub,
+   unpack, and keep
+
+       data_folds.pkl            language_sdk.pkl         openface_features_sdk.pkl
+       covarep_features_sdk.pkl  humor_label_sdk.pkl      word_embedding_list.pkl
+
+   Version 1 has other files and another split; it is not read.
+
+The pickles are read without executing anything in them, and are converted once (into .mmwa/ in the same folder, or in
+~/.cache/mmwa where that cannot be written): the first opening needs about as much memory as the files are large.
+Check the result with `mmwa data verify ur_funny PATH`.
 """
 
 from __future__ import annotations
@@ -31,7 +50,7 @@ from mmwa_utils.datasets._sequences import (
 )
 from mmwa_utils.types import DatasetSpec, ModalitySpec
 
-__all__ = ["EXPECTED", "SPEC", "SPLITS", "WHERE", "convert", "open_split", "recognise", "verify"]
+__all__ = ["EXPECTED", "SPEC", "SPLITS", "convert", "open_split", "recognise", "verify"]
 
 NAME = "ur_funny"
 WIDTHS: Mapping[str, int] = {"text": 300, "vision": 371, "audio": 81}
@@ -52,31 +71,6 @@ SPEC = DatasetSpec(
     metric="accuracy",
 )
 """A split's own specification adds the longest sequence of each modality, which depends on the file."""
-
-WHERE = """\
-UR-FUNNY, version 2: punchlines of TED talks, humorous or not (Hasan et al., 2019).
-
-Licence: see the release's page; the talks themselves are under TED's terms (CC BY-NC-ND 4.0).
-
-Either of two sets of files, in one folder:
-
-1. MultiBench's file (the simplest). Follow the data section of the MultiBench repository on GitHub
-   (pliang279/MultiBench, "Affective computing") to its shared folder and take
-
-       humor.pkl
-
-2. The release's own pickles. Follow "UR-FUNNY-V2, extracted features" in the README of ROC-HCI/UR-FUNNY on GitHub,
-   unpack, and keep
-
-       data_folds.pkl            language_sdk.pkl         openface_features_sdk.pkl
-       covarep_features_sdk.pkl  humor_label_sdk.pkl      word_embedding_list.pkl
-
-   Version 1 has other files and another split; it is not read.
-
-The pickles are read without executing anything in them, and are converted once (into .mmwa/ in the same folder, or in
-~/.cache/mmwa where that cannot be written): the first opening needs about as much memory as the files are large.
-Check the result with `mmwa data verify ur_funny PATH`.
-"""
 
 MULTIBENCH = "humor.pkl"
 KEYS = {"train": "train", "val": "valid", "test": "test"}
