@@ -16,8 +16,8 @@ from jaxtyping import Int
 from mmwa_utils.corruption import Representation
 from mmwa_utils.evaluation.conditions import Clean, Condition, Without
 from mmwa_utils.evaluation.metrics import LOWER_IS_BETTER
+from mmwa_utils.evaluation.shapley import subsets
 from mmwa_utils.evaluation.statistics import Resamples, measure
-from mmwa_utils.shapley import subsets
 from mmwa_utils.training.store import Predictions
 from mmwa_utils.types import Task
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmwa_utils.evaluation.conditions import Clean, Without
+from mmwa_utils.evaluation.reliance import coalition_values, subset_conditions
+from mmwa_utils.evaluation.shapley import imbalance, shapley, shares, subsets
 from mmwa_utils.evaluation.statistics import draw_counts
-from mmwa_utils.reliance import coalition_values, subset_conditions
-from mmwa_utils.shapley import imbalance, shapley, shares, subsets
 from mmwa_utils.training import Predictions
 
 SUBSETS = [subsets("abcd"[:size]) for size in (2, 3, 4)]
