@@ -23,7 +23,7 @@ Task = Literal["binary", "multilabel", "multiclass", "regression"]
 
 @dataclass(frozen=True)
 class ModalitySpec:
-    """What a model must know of one modality before it sees a sample.
+    """What a model must know about one modality before it sees a sample.
 
     `width` is the number of features of a step of a stream (None for text and images); `max_length` is the
     longest sequence a sample can have, in tokens, steps or (for an image) pixels of the longer side.
@@ -37,7 +37,7 @@ class ModalitySpec:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What a model and a metric must know of a dataset: modalities in their fixed order, task and labels."""
+    """What a model and a metric must know about a dataset: modalities in their fixed order, task and labels."""
 
     name: str
     modalities: tuple[ModalitySpec, ...]
@@ -142,7 +142,7 @@ class ModalityBatch:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a collator makes of samples and a fusion model reads: one `ModalityBatch` a modality, in spec order.
+    """What a collator makes of samples and a fusion model reads: one `ModalityBatch` per modality, in spec order.
 
     `labels`: int64 (batch,) for binary and multiclass, float32 (batch, labels) for multilabel, float32 (batch,)
     for regression.

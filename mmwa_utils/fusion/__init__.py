@@ -1,4 +1,4 @@
-"""Early and late fusion transformers with one call signature: `build_model(...)(batch) -> FusionOutput`."""
+"""Early and late fusion transformers with one call signature: `build_model(...)(batch.modalities) -> FusionOutput`."""
 
 from mmwa_utils.fusion.base import FusionModel, n_outputs
 from mmwa_utils.fusion.config import EncoderName, FusionName, ModelConfig, TransformerSize

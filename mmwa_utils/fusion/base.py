@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers.models.vilt.modeling_vilt import ViltEncoder
 
-from mmwa_utils.fusion.output import Block, FusionOutput, additive_mask, split_tokens
-from mmwa_utils.types import Batch, DatasetSpec, ModalityBatch
+from mmwa_utils.fusion.output import Block, FusionOutput, additive_mask
+from mmwa_utils.types import DatasetSpec, ModalityBatch, Tokens
 
 
 def n_outputs(spec: DatasetSpec) -> int:
@@ -19,7 +19,7 @@ def n_outputs(spec: DatasetSpec) -> int:
 
 
 class FusionModel(nn.Module, ABC):
-    """A fusion transformer: `model(batch)` gives a `FusionOutput`.
+    """A fusion transformer: `model(batch.modalities)` gives a `FusionOutput`.
 
     Subclasses say how a modality becomes tokens; this class puts them behind one another, runs the transformer
     with the real mask and reads the prediction from slot 0.
@@ -50,7 +50,7 @@ class FusionModel(nn.Module, ABC):
 
     def forward(
         self,
-        batch: Batch | Mapping[str, ModalityBatch],
+        modalities: Mapping[str, ModalityBatch],
         *,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
@@ -58,7 +58,7 @@ class FusionModel(nn.Module, ABC):
         """Predict from any subset of the modalities, each sample having at least one.
 
         Args:
-            batch: a batch, or only its modalities; one that is left out is missing from every sample.
+            modalities: the modalities of a batch; one that is left out is missing from every sample.
             output_attentions: return every layer's attention weights.
             output_hidden_states: return the tokens between the layers too, not only "input" and "last".
 
@@ -66,9 +66,7 @@ class FusionModel(nn.Module, ABC):
             KeyError: a modality that the dataset's spec does not have.
             ValueError: a sample without any modality.
         """
-        modalities = batch.modalities if isinstance(batch, Batch) else batch
-        batch_size = self._check(modalities)
-        blocks = self.embed(modalities, batch_size)
+        blocks = self.embed(modalities, self._check(modalities))
         hidden = torch.cat([block.values for block in blocks.values()], dim=1)
         mask = torch.cat([block.mask for block in blocks.values()], dim=1)
         # Slot 0 is the class token: the head reads it in every sample, whatever modality the sample lacks.
@@ -91,9 +89,13 @@ class FusionModel(nn.Module, ABC):
             segments[name] = slice(start, start + block.mask.shape[1])
             start = segments[name].stop
         given = {name: block for name, block in blocks.items() if name in modalities}
+        tokens = {
+            layer: {name: Tokens(states[:, segments[name]], block.mask, block.special) for name, block in given.items()}
+            for layer, states in layers.items()
+        }
         return FusionOutput(
             logits=self.head(self.pool(last[:, 0])),
-            tokens={layer: split_tokens(states, given, segments) for layer, states in layers.items()},
+            tokens=tokens,
             positions={name: block.positions for name, block in given.items()},
             segments={name: segments[name] for name in given},
             mask=mask,

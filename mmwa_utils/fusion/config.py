@@ -29,12 +29,23 @@ class TransformerSize(BaseModel):
             raise ValueError(f"dim {self.dim} must be a multiple of heads {self.heads}")
         return self
 
+    def settings(self, dropout: float) -> dict[str, Any]:
+        """The same in transformers' words, with its two kinds of dropout."""
+        return {
+            "hidden_size": self.dim,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "intermediate_size": self.intermediate,
+            "hidden_dropout_prob": dropout,
+            "attention_probs_dropout_prob": dropout,
+        }
+
 
 class ModelConfig(BaseModel):
     """What `build_model` needs beside the dataset's spec. Sizes hold for what is built from scratch.
 
     A checkpoint brings its own sizes, vocabulary, image and patch size; what remains in force beside it are
-    `max_patches`, `text_overflow`, `encoders`, `freeze_encoders`, `dropout` and the size of late fusion.
+    `max_patches`, `encoders`, `freeze_encoders`, `dropout` and the size of late fusion.
 
     Example:
         >>> ModelConfig.for_profile("paper").early.layers
@@ -75,8 +86,6 @@ class ModelConfig(BaseModel):
     pad_token_id: int = Field(default=0, ge=0)
     max_text_length: int = Field(default=40, gt=1)
     """Text positions of early fusion."""
-    text_overflow: Literal["truncate", "interpolate"] = "truncate"
-    """Texts with more tokens than early fusion has positions: cut them, or stretch the positions over them."""
     encoders: Mapping[str, EncoderName] = Field(default_factory=dict)
     """Late fusion's encoder of a modality, by its name; unnamed: text bert, image vit, stream linear."""
     freeze_encoders: bool = False

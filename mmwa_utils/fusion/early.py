@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,15 +13,9 @@ from transformers.models.vilt.modeling_vilt import ViltEncoder
 
 from mmwa_utils.fusion.base import FusionModel
 from mmwa_utils.fusion.config import ModelConfig
-from mmwa_utils.fusion.embeddings import StreamEmbedding, Words, embed_patches, embed_words, fit_words
-from mmwa_utils.fusion.output import Block
+from mmwa_utils.fusion.embeddings import StreamEmbedding, embed_patches, embed_words, read_words
+from mmwa_utils.fusion.output import CLASS_BLOCK, Block
 from mmwa_utils.types import DatasetSpec, ModalityBatch
-
-CLASS_BLOCK = "[CLS]"
-"""Name of the first block when the dataset has no text whose [CLS] could serve."""
-
-DEFAULT_STREAM_STEPS = 512
-"""Learned positions of a stream whose spec does not say how long it can be."""
 
 
 class EarlyFusion(FusionModel):
@@ -36,7 +31,7 @@ class EarlyFusion(FusionModel):
 
     Args:
         spec: modalities and task.
-        config: sizes; only `max_patches`, `text_overflow`, `cls_token_id` and `dropout` matter beside `pretrained`.
+        config: sizes; only `max_patches`, `cls_token_id` and `dropout` matter beside `pretrained`.
         pretrained: local folder or hub name of ViLT weights; None builds random weights.
     """
 
@@ -45,18 +40,11 @@ class EarlyFusion(FusionModel):
         super().__init__(spec, dim=vilt.config.hidden_size, dropout=config.dropout)
         self.config = config
         self.vilt = vilt
-        self.patch_generator: torch.Generator | None = None
-        """Draws the patches of too large images while training; None (default) takes evenly spread ones."""
         self.type_rows = modality_type_rows(spec)
         grow_modality_types(vilt, 1 + max(self.type_rows.values()))
         self.streams = nn.ModuleDict(
             {
-                modality.name: StreamEmbedding(
-                    width=_stream_width(modality.width, modality.name),
-                    dim=self.dim,
-                    max_steps=modality.max_length or DEFAULT_STREAM_STEPS,
-                    std=vilt.config.initializer_range,
-                )
+                modality.name: StreamEmbedding(modality, dim=self.dim, std=vilt.config.initializer_range)
                 for modality in spec.modalities
                 if modality.kind == "stream"
             }
@@ -81,44 +69,36 @@ class EarlyFusion(FusionModel):
         """Text first (or a bare [CLS]), then the other modalities in the spec's order."""
         kinds = {modality.name: modality.kind for modality in self.spec.modalities}
         first = next((name for name, kind in kinds.items() if kind == "text"), CLASS_BLOCK)
-        blocks = {first: self._add_type(self._embed_text(modalities.get(first), batch_size), 0)}
+        blocks = {first: self._add_type(self._embed_first(modalities.get(first), batch_size), 0)}
         for name, kind in kinds.items():
             if name == first or name not in modalities:
                 continue
-            modality = modalities[name]
             if kind == "stream":
-                block = self.streams[name](modality)
+                block = self.streams[name](modalities[name])
             elif kind == "image":
-                generator = self.patch_generator if self.training else None
-                block = embed_patches(
-                    self.vilt.embeddings, modality, maximum=self.config.max_patches, generator=generator
-                )
+                block = embed_patches(self.vilt.embeddings, modalities[name], maximum=self.config.max_patches)
             else:
-                block = embed_words(self.vilt.embeddings.text_embeddings, self._fit(modality))
+                block = embed_words(self.vilt.embeddings.text_embeddings, self._read(modalities[name]))
             blocks[name] = self._add_type(block, self.type_rows[name])
         return blocks
 
-    def _fit(self, text: ModalityBatch) -> Words:
-        limit = self.vilt.config.max_position_embeddings if self.config.text_overflow == "truncate" else None
-        return fit_words(text, limit=limit, vocab_size=self.vilt.config.vocab_size)
+    def _read(self, text: ModalityBatch) -> Block:
+        settings = self.vilt.config
+        return read_words(text, vocab_size=settings.vocab_size, max_length=settings.max_position_embeddings)
 
-    def _embed_text(self, text: ModalityBatch | None, batch_size: int) -> Block:
+    def _embed_first(self, text: ModalityBatch | None, batch_size: int) -> Block:
         """Words with a class token in slot 0 of every sample, masked where the sample has no text."""
-        device = self.vilt.embeddings.cls_token.device
-        if text is None:
-            nothing = torch.zeros(batch_size, 1, dtype=torch.long, device=device)
-            text = ModalityBatch(nothing, nothing.bool())
-        words = self._fit(text)
-        if words.ids.shape[1] == 0:
-            nothing = words.ids.new_zeros(batch_size, 1)
-            words = Words(nothing, nothing.bool(), nothing.bool(), nothing - 1)
-        bare = torch.where(words.mask[:, :1], words.ids[:, :1], self.config.cls_token_id)
-        ids = torch.cat([bare, words.ids[:, 1:]], dim=1)
-        return embed_words(self.vilt.embeddings.text_embeddings, Words(ids, words.mask, words.special, words.positions))
+        if text is None or not bool(text.mask.any()):
+            nothing = torch.zeros(batch_size, 1, dtype=torch.long, device=self.vilt.embeddings.cls_token.device)
+            words = Block(nothing, nothing.bool(), nothing.bool(), nothing - 1)
+        else:
+            words = self._read(text)
+        bare = torch.where(words.mask[:, :1], words.values[:, :1], self.config.cls_token_id)
+        words = replace(words, values=torch.cat([bare, words.values[:, 1:]], dim=1))
+        return embed_words(self.vilt.embeddings.text_embeddings, words)
 
     def _add_type(self, block: Block, row: int) -> Block:
-        kind = self.vilt.embeddings.token_type_embeddings.weight[row]
-        return Block(block.values + kind, block.mask, block.special, block.positions)
+        return replace(block, values=block.values + self.vilt.embeddings.token_type_embeddings.weight[row])
 
 
 def modality_type_rows(spec: DatasetSpec) -> dict[str, int]:
@@ -159,12 +139,7 @@ def grow_modality_types(vilt: ViltModel, n_types: int) -> None:
 def _random_vilt(config: ModelConfig) -> ViltModel:
     vilt = ViltModel(
         ViltConfig(
-            hidden_size=config.early.dim,
-            num_hidden_layers=config.early.layers,
-            num_attention_heads=config.early.heads,
-            intermediate_size=config.early.intermediate,
-            hidden_dropout_prob=config.dropout,
-            attention_probs_dropout_prob=config.dropout,
+            **config.early.settings(config.dropout),
             initializer_range=config.initializer_range,
             image_size=config.image_size,
             patch_size=config.patch_size,
@@ -189,11 +164,3 @@ def _load_vilt(pretrained: str | Path, config: ModelConfig) -> ViltModel:
             f"({vilt.config.vocab_size} tokens): set it to the checkpoint's tokenizer's [CLS]"
         )
     return vilt
-
-
-def _stream_width(width: int | None, name: str) -> int:
-    if width is None:
-        raise ValueError(
-            f"modality {name!r} is a stream without a width: set ModalitySpec.width to its features per step"
-        )
-    return width

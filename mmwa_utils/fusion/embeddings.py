@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers.models.vilt.modeling_vilt import TextEmbeddings, ViltEmbeddings
 from transformers.models.vit.modeling_vit import ViTEmbeddings
 
 from mmwa_utils.fusion.output import Block
-from mmwa_utils.fusion.selection import select_tokens, take
-from mmwa_utils.types import ModalityBatch
+from mmwa_utils.fusion.selection import choose_tokens, take
+from mmwa_utils.types import ModalityBatch, ModalitySpec
+
+DEFAULT_STREAM_STEPS = 512
+"""Learned positions of a stream whose spec does not say how long it can be."""
 
 
-@dataclass(frozen=True)
-class Words:
-    """Token ids of a text modality, moved to the front and cut to a limit."""
+def bring_forward(modality: ModalityBatch, *, maximum: int | None = None) -> Block:
+    """Real tokens first, zeros at padding; of more than `maximum` tokens as many are kept, evenly spread.
 
-    ids: Int[Tensor, "batch length"]
-    mask: Bool[Tensor, "batch length"]
-    special: Bool[Tensor, "batch length"]
-    positions: Int[Tensor, "batch length"]
+    Example:
+        >>> values, mask = torch.tensor([[[9.0], [1.0], [2.0]]]), torch.tensor([[False, True, True]])
+        >>> bring_forward(ModalityBatch(values, mask)).values.flatten().tolist()
+        [1.0, 2.0]
+    """
+    kept = choose_tokens(modality.mask, maximum=maximum)
+    values = take(modality.values, kept.index)
+    padding = ~kept.mask.reshape(*kept.mask.shape, *(1 for _ in values.shape[2:]))
+    special = kept.mask.new_zeros(kept.mask.shape) if modality.special is None else take(modality.special, kept.index)
+    rank = (modality.mask.cumsum(dim=1) - 1).gather(1, kept.index)
+    return Block(values.masked_fill(padding, 0), kept.mask, special & kept.mask, rank.masked_fill(~kept.mask, -1))
 
 
-def fit_words(text: ModalityBatch, *, limit: int | None, vocab_size: int) -> Words:
-    """Move the real tokens to the front; where there are more than `limit`, cut as a tokenizer would.
-
-    A closing special token ([SEP]) of a cut text is kept: it takes the last place.
+def read_words(text: ModalityBatch, *, vocab_size: int, max_length: int) -> Block:
+    """The token ids of a text, real ones first.
 
     Raises:
-        ValueError: a token id outside the vocabulary.
+        ValueError: a token id outside the vocabulary, or a text with more tokens than the model has positions.
     """
     real_ids = text.values[text.mask]
     if real_ids.numel() and (int(real_ids.max()) >= vocab_size or int(real_ids.min()) < 0):
@@ -41,42 +48,20 @@ def fit_words(text: ModalityBatch, *, limit: int | None, vocab_size: int) -> Wor
             f"token ids run from {int(real_ids.min())} to {int(real_ids.max())}, but the model knows 0 to "
             f"{vocab_size - 1}: use the tokenizer that belongs to the model, or set ModelConfig.vocab_size to its size"
         )
-    special = torch.zeros_like(text.mask) if text.special is None else text.special
-    kept = select_tokens(text.mask, maximum=limit, keep="first")
-    index = kept.index
-    if limit is not None and index.shape[1] == limit:
-        steps = torch.arange(text.mask.shape[1], device=text.mask.device)
-        closing = (steps * text.mask).argmax(dim=1, keepdim=True)
-        cut = (text.mask.sum(dim=1, keepdim=True) > limit) & take(special, closing)
-        index = torch.cat([index[:, :-1], torch.where(cut, closing, index[:, -1:])], dim=1)
-    rank = (text.mask.cumsum(dim=1) - 1).gather(1, index)
-    return Words(
-        ids=take(text.values, index),
-        mask=kept.mask,
-        special=take(special, index) & kept.mask,
-        positions=rank.masked_fill(~kept.mask, -1),
-    )
+    words = bring_forward(text)
+    if words.mask.shape[1] > max_length:
+        raise ValueError(
+            f"a text of the batch has {words.mask.shape[1]} tokens, but the model has {max_length} positions: load the "
+            f"processor with max_text_length={max_length}, or raise ModelConfig.max_text_length"
+        )
+    return words
 
 
-def embed_words(embeddings: TextEmbeddings, words: Words) -> Block:
-    """ViLT's text embedding; positions are stretched linearly over a text that is longer than their table.
-
-    Token k of a text of n tokens stands at k when n <= P, and at k (P-1) / (n-1) when n > P, P being the number
-    of positions; between two rows of the table we interpolate linearly.
-    """
-    table = embeddings.position_embeddings.weight
-    length = words.mask.sum(dim=1, keepdim=True)
-    steps = torch.arange(words.ids.shape[1], device=words.ids.device).expand_as(words.ids)
-    place = steps * ((len(table) - 1) / (length - 1).clamp(min=len(table) - 1))
-    place = place.clamp(max=len(table) - 1)
-    below = place.floor().long()
-    fraction = (place - below)[..., None].to(table.dtype)
-    position = table[below]
-    if words.ids.shape[1] > len(table):
-        position = torch.lerp(position, table[(below + 1).clamp(max=len(table) - 1)], fraction)
-    values = embeddings.word_embeddings(words.ids) + embeddings.token_type_embeddings.weight[0] + position
-    values = embeddings.dropout(embeddings.LayerNorm(values))
-    return Block(values=values, mask=words.mask, special=words.special, positions=words.positions)
+def embed_words(embeddings: TextEmbeddings, words: Block) -> Block:
+    """ViLT's text embedding of token ids."""
+    position = embeddings.position_embeddings.weight[: words.values.shape[1]]
+    values = embeddings.word_embeddings(words.values) + embeddings.token_type_embeddings.weight[0] + position
+    return replace(words, values=embeddings.dropout(embeddings.LayerNorm(values)))
 
 
 def patch_grid(mask: Bool[Tensor, "batch height width"], patch_size: int) -> Bool[Tensor, "batch rows columns"]:
@@ -97,13 +82,7 @@ def patch_grid(mask: Bool[Tensor, "batch height width"], patch_size: int) -> Boo
     return grid
 
 
-def embed_patches(
-    embeddings: ViltEmbeddings | ViTEmbeddings,
-    image: ModalityBatch,
-    *,
-    maximum: int,
-    generator: torch.Generator | None = None,
-) -> Block:
+def embed_patches(embeddings: ViltEmbeddings | ViTEmbeddings, image: ModalityBatch, *, maximum: int) -> Block:
     """A class token and the patches of an image, each with its position, for ViLT's and ViT's weights alike.
 
     The learned grid of positions is interpolated to each image's own size, as either model does it: ViLT
@@ -113,8 +92,7 @@ def embed_patches(
     Args:
         embeddings: the embedding module whose weights are used.
         image: pixels (batch, 3, height, width); real pixels fill the upper left corner.
-        maximum: most patches per image.
-        generator: draws the patches of larger images at random; None spreads them evenly.
+        maximum: most patches per image; those of a larger image are kept evenly spread.
     """
     projection = embeddings.patch_embeddings.projection
     grid = patch_grid(image.mask, projection.kernel_size[0])
@@ -124,7 +102,7 @@ def embed_patches(
         patches = image.values.new_zeros(len(grid), 0, projection.out_channels)
     patches = patches + _grid_positions(embeddings, grid)
 
-    kept = select_tokens(grid.flatten(1), maximum=maximum, generator=generator)
+    kept = choose_tokens(grid.flatten(1), maximum=maximum)
     row, column = kept.index // max(grid.shape[2], 1), kept.index % max(grid.shape[2], 1)
     raster = row * grid.any(dim=1).sum(dim=1, keepdim=True) + column
 
@@ -168,35 +146,33 @@ class StreamEmbedding(nn.Module):
     The normalisation brings streams of any unit to the scale of ViLT's text embeddings, which end in one too.
 
     Args:
-        width: features of a step.
+        stream: its `width` is the features of a step, its `max_length` the number of learned positions; of a longer
+            stream as many steps are kept, evenly spread.
         dim: width of a token.
-        max_steps: number of learned positions; of a longer stream as many steps are kept, evenly spread.
         std: standard deviation of the initial positions.
+
+    Raises:
+        ValueError: a stream without a width.
     """
 
-    def __init__(self, *, width: int, dim: int, max_steps: int, std: float) -> None:
+    def __init__(self, stream: ModalitySpec, *, dim: int, std: float) -> None:
         super().__init__()
-        self.max_steps = max_steps
-        self.projection = nn.Linear(width, dim)
-        self.positions = nn.Parameter(torch.randn(max_steps, dim) * std)
+        self.dim = dim
+        self.projection = nn.Linear(stream_width(stream), dim)
+        self.positions = nn.Parameter(torch.randn(stream.max_length or DEFAULT_STREAM_STEPS, dim) * std)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, stream: ModalityBatch) -> Block:
         """Tokens of the stream's real steps, moved to the front, so that padding may stand anywhere."""
-        steps = fit_steps(stream, maximum=self.max_steps)
+        steps = bring_forward(stream, maximum=len(self.positions))
         values = self.projection(steps.values) + self.positions[: steps.values.shape[1]]
         return replace(steps, values=self.norm(values))
 
 
-def fit_steps(stream: ModalityBatch, *, maximum: int | None) -> Block:
-    """Raw steps of a stream, real ones first, zeros at padding.
-
-    Example:
-        >>> values, mask = torch.tensor([[[9.0], [1.0], [2.0]]]), torch.tensor([[False, True, True]])
-        >>> fit_steps(ModalityBatch(values, mask), maximum=None).values.flatten().tolist()
-        [1.0, 2.0]
-    """
-    kept = select_tokens(stream.mask, maximum=maximum)
-    values = take(stream.values, kept.index).masked_fill(~kept.mask[..., None], 0.0)
-    rank = (stream.mask.cumsum(dim=1) - 1).gather(1, kept.index)
-    return Block(values, kept.mask, torch.zeros_like(kept.mask), rank.masked_fill(~kept.mask, -1))
+def stream_width(stream: ModalitySpec) -> int:
+    """Features of a step; ValueError if the spec does not say."""
+    if stream.width is None:
+        raise ValueError(
+            f"modality {stream.name!r} is a stream without a width: set ModalitySpec.width to its features per step"
+        )
+    return stream.width

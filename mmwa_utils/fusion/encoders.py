@@ -7,6 +7,7 @@ padding nor the other samples of the batch change a sample's tokens (batch norma
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel, ViTConfig, ViTModel
 
 from mmwa_utils.fusion.config import EncoderName, ModelConfig
-from mmwa_utils.fusion.embeddings import StreamEmbedding, embed_patches, fit_steps, fit_words
+from mmwa_utils.fusion.embeddings import StreamEmbedding, bring_forward, embed_patches, read_words, stream_width
 from mmwa_utils.fusion.output import Block, additive_mask
 from mmwa_utils.types import ModalityBatch, ModalityKind, ModalitySpec
 
@@ -41,33 +42,19 @@ class ModalityEncoder(nn.Module, ABC):
         """Tokens of samples that all have the modality."""
 
 
-def _transformer(config: ModelConfig) -> dict[str, Any]:
-    """What BERT and ViT have in common, in transformers' words."""
-    return {
-        "hidden_size": config.encoder.dim,
-        "num_hidden_layers": config.encoder.layers,
-        "num_attention_heads": config.encoder.heads,
-        "intermediate_size": config.encoder.intermediate,
-        "hidden_dropout_prob": config.dropout,
-        "attention_probs_dropout_prob": config.dropout,
-        "initializer_range": config.initializer_range,
-    }
+def _settings(config: ModelConfig, **own: int) -> dict[str, Any]:
+    """What BERT and ViT have in common, in transformers' words, and what is each one's own."""
+    return {**config.encoder.settings(config.dropout), "initializer_range": config.initializer_range, **own}
 
 
 class TextEncoder(ModalityEncoder):
-    """BERT: last hidden states of a text, at most as many tokens as it has positions."""
+    """BERT: last hidden states of a text."""
 
     def __init__(self, config: ModelConfig, pretrained: str | Path | None) -> None:
         super().__init__()
         if pretrained is None:
-            self.bert = BertModel(
-                BertConfig(
-                    **_transformer(config),
-                    vocab_size=config.vocab_size,
-                    pad_token_id=config.pad_token_id,
-                ),
-                add_pooling_layer=False,
-            )
+            settings = _settings(config, vocab_size=config.vocab_size, pad_token_id=config.pad_token_id)
+            self.bert = BertModel(BertConfig(**settings), add_pooling_layer=False)
         else:
             self.bert = BertModel.from_pretrained(str(pretrained), add_pooling_layer=False)
         self.dim = self.bert.config.hidden_size
@@ -75,9 +62,9 @@ class TextEncoder(ModalityEncoder):
     def forward(self, modality: ModalityBatch) -> Block:
         """Contextual tokens of a text's words."""
         settings = self.bert.config
-        words = fit_words(modality, limit=settings.max_position_embeddings, vocab_size=settings.vocab_size)
-        hidden = self.bert(input_ids=words.ids, attention_mask=words.mask.long()).last_hidden_state
-        return Block(hidden, words.mask, words.special, words.positions)
+        words = read_words(modality, vocab_size=settings.vocab_size, max_length=settings.max_position_embeddings)
+        hidden = self.bert(input_ids=words.values, attention_mask=words.mask.long()).last_hidden_state
+        return replace(words, values=hidden)
 
 
 class PatchEncoder(ModalityEncoder):
@@ -87,14 +74,8 @@ class PatchEncoder(ModalityEncoder):
         super().__init__()
         self.max_patches = config.max_patches
         if pretrained is None:
-            self.vit = ViTModel(
-                ViTConfig(
-                    **_transformer(config),
-                    image_size=config.image_size,
-                    patch_size=config.encoder_patch_size,
-                ),
-                add_pooling_layer=False,
-            )
+            settings = _settings(config, image_size=config.image_size, patch_size=config.encoder_patch_size)
+            self.vit = ViTModel(ViTConfig(**settings), add_pooling_layer=False)
         else:
             self.vit = ViTModel.from_pretrained(str(pretrained), add_pooling_layer=False)
         self.dim = self.vit.config.hidden_size
@@ -105,7 +86,7 @@ class PatchEncoder(ModalityEncoder):
         hidden, mask = block.values, additive_mask(block.mask, block.values.dtype)
         for layer in self.vit.layers:
             hidden = layer(hidden, mask)
-        return Block(self.vit.layernorm(hidden), block.mask, block.special, block.positions)
+        return replace(block, values=self.vit.layernorm(hidden))
 
 
 class ConvolutionEncoder(ModalityEncoder):
@@ -159,26 +140,16 @@ class RecurrentEncoder(ModalityEncoder):
 
     def forward(self, modality: ModalityBatch) -> Block:
         """Hidden states of the last layer."""
-        steps = fit_steps(modality, maximum=None)
-        hidden, _ = self.lstm(steps.values)
-        return Block(hidden, steps.mask, steps.special, steps.positions)
+        steps = bring_forward(modality)
+        return replace(steps, values=self.lstm(steps.values)[0])
 
 
-class LinearEncoder(ModalityEncoder):
-    """A linear projection of each step with learned positions (`StreamEmbedding`)."""
-
-    def __init__(self, config: ModelConfig, width: int, max_steps: int) -> None:
-        super().__init__()
-        self.dim = config.late.dim
-        self.embedding = StreamEmbedding(width=width, dim=self.dim, max_steps=max_steps, std=config.initializer_range)
-
-    def forward(self, modality: ModalityBatch) -> Block:
-        """Projected steps."""
-        return self.embedding(modality)
+class LinearEncoder(StreamEmbedding, ModalityEncoder):
+    """A linear projection of each step with learned positions."""
 
 
 def build_encoder(
-    modality: ModalitySpec, config: ModelConfig, *, max_steps: int, pretrained: str | Path | None = None
+    modality: ModalitySpec, config: ModelConfig, *, pretrained: str | Path | None = None
 ) -> ModalityEncoder:
     """The encoder of one modality, as `config.encoders` or its kind says.
 
@@ -201,11 +172,9 @@ def build_encoder(
         return ConvolutionEncoder(config, pretrained)
     if pretrained is not None:
         raise ValueError(f"pretrained[{modality.name!r}]: the {name} encoder has no pretrained weights")
-    if modality.width is None:
-        raise ValueError(f"modality {modality.name!r} is a stream without a width: set ModalitySpec.width")
     if name == "lstm":
-        return RecurrentEncoder(config, modality.width)
-    return LinearEncoder(config, modality.width, max_steps)
+        return RecurrentEncoder(config, stream_width(modality))
+    return LinearEncoder(modality, dim=config.late.dim, std=config.initializer_range)
 
 
 def encode_present(encoder: ModalityEncoder, modality: ModalityBatch) -> Block:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -13,9 +14,8 @@ from transformers.models.vilt.modeling_vilt import ViltEncoder
 
 from mmwa_utils.fusion.base import FusionModel
 from mmwa_utils.fusion.config import ModelConfig
-from mmwa_utils.fusion.early import CLASS_BLOCK, DEFAULT_STREAM_STEPS
 from mmwa_utils.fusion.encoders import ModalityEncoder, build_encoder, encode_present
-from mmwa_utils.fusion.output import Block
+from mmwa_utils.fusion.output import CLASS_BLOCK, Block
 from mmwa_utils.types import DatasetSpec, ModalityBatch
 
 
@@ -45,12 +45,7 @@ class LateFusion(FusionModel):
             raise ValueError("freeze_encoders=True would freeze random weights: give pretrained weights, or tune them")
         self.config = config
         encoders = {
-            modality.name: build_encoder(
-                modality,
-                config,
-                max_steps=modality.max_length or DEFAULT_STREAM_STEPS,
-                pretrained=pretrained.get(modality.name),
-            )
+            modality.name: build_encoder(modality, config, pretrained=pretrained.get(modality.name))
             for modality in spec.modalities
         }
         self.encoders = nn.ModuleDict(encoders)
@@ -61,7 +56,7 @@ class LateFusion(FusionModel):
         std = config.initializer_range
         self.types = nn.ParameterDict({name: nn.Parameter(torch.randn(self.dim) * std) for name in spec.modality_names})
         self.class_token = nn.Parameter(torch.randn(self.dim) * std)
-        self.transformer = ViltEncoder(_encoder_config(config))
+        self.transformer = ViltEncoder(ViltConfig(**config.late.settings(config.dropout)))
         self.layernorm = nn.LayerNorm(self.dim)
 
     @property
@@ -89,7 +84,7 @@ class LateFusion(FusionModel):
             with torch.set_grad_enabled(torch.is_grad_enabled() and name not in self.frozen):
                 block = encode_present(encoder, modalities[name])
             values = self.projections[name](block.values) + self.types[name]
-            blocks[name] = Block(values, block.mask, block.special, block.positions)
+            blocks[name] = replace(block, values=values)
         return blocks
 
     def train(self, mode: bool = True) -> LateFusion:
@@ -98,14 +93,3 @@ class LateFusion(FusionModel):
         for name in self.frozen:
             self.encoders[name].eval()
         return self
-
-
-def _encoder_config(config: ModelConfig) -> ViltConfig:
-    return ViltConfig(
-        hidden_size=config.late.dim,
-        num_hidden_layers=config.late.layers,
-        num_attention_heads=config.late.heads,
-        intermediate_size=config.late.intermediate,
-        hidden_dropout_prob=config.dropout,
-        attention_probs_dropout_prob=config.dropout,
-    )

@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from mmwa_utils.types import Tokens
 
+CLASS_BLOCK = "[CLS]"
+"""Name of the first block where slot 0 belongs to no modality."""
+
 
 @dataclass(frozen=True)
 class Block:
-    """One modality's stretch of a fusion transformer's input."""
+    """One modality's stretch of a fusion transformer's input, or the token ids and steps of which it is made."""
 
-    values: Float[Tensor, "batch length dim"]
+    values: Shaped[Tensor, "batch length ..."]
     mask: Bool[Tensor, "batch length"]
     special: Bool[Tensor, "batch length"]
     """Tokens without content: [CLS] and [SEP] of a text, the class token of an image."""
@@ -51,16 +54,6 @@ class FusionOutput:
 
     attentions: tuple[Float[Tensor, "batch heads sequence sequence"], ...] | None = None
     """Attention weights of each layer (rows: queries, sums 1), on request."""
-
-
-def split_tokens(
-    hidden: Float[Tensor, "batch sequence dim"], blocks: Mapping[str, Block], segments: Mapping[str, slice]
-) -> dict[str, Tokens]:
-    """Cut one layer's hidden states into the modalities' tokens."""
-    return {
-        name: Tokens(values=hidden[:, segments[name]], mask=block.mask, special=block.special)
-        for name, block in blocks.items()
-    }
 
 
 def additive_mask(mask: Bool[Tensor, "batch keys"], dtype: torch.dtype) -> Float[Tensor, "batch 1 1 keys"]:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmwa_utils.fusion import build_model
-from mmwa_utils.types import Batch, DatasetSpec, ModalityBatch, ModalitySpec
+from mmwa_utils.types import DatasetSpec, ModalityBatch, ModalitySpec
 from tests.fusion.batches import CONFIG, SPEC, blank, make_batch, make_image, make_stream, make_text, pad, row
 
 NAMES = SPEC.modality_names
@@ -130,7 +130,7 @@ def test_every_parameter_of_a_present_modality_learns_and_absent_ones_get_zero(m
 def test_one_head_per_task(fusion, task, labels, columns):
     spec = replace(SPEC, task=task, n_labels=labels)
     model = build_model(spec, fusion=fusion, config=CONFIG)
-    batch = Batch(make_batch(), torch.zeros(3))
+    batch = make_batch()
     assert model(batch).logits.shape == (3, columns)
 
 

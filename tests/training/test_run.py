@@ -70,7 +70,7 @@ def test_the_stored_weights_give_the_stored_predictions(baseline: Any) -> None:
     data = open_data(baseline.config)
     model, split = load_model(baseline, data), data.splits["test"]
     with torch.no_grad():
-        logits = model(data.collate([split[i] for i in range(len(split))])).logits
+        logits = model(data.collate([split[i] for i in range(len(split))]).modalities).logits
     stored = baseline.predictions("test")
     assert list(stored.ids) == split.ids()
     assert np.allclose(stored.logits, logits, atol=1e-5)  # other batch shapes, other order of float32 sums
