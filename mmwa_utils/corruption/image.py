@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
@@ -23,23 +23,27 @@ WHITE_POINTS = {
 Step = Callable[[Image.Image, float, np.random.Generator], Image.Image]
 
 
-def corrupt_image(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
+def corrupt_image(
+    image: Image.Image, level: float, rng: np.random.Generator, *, steps: Mapping[str, Step] | None = None
+) -> Image.Image:
     """Return the image after the ten steps, each taken with probability `level`; size and RGB mode are kept.
 
     Args:
         image: an RGB image.
         level: in [0, 1]; 0 returns the image unchanged.
         rng: draws the same numbers at every level, so that the steps taken are nested over levels.
+        steps: other steps to take, such as those with the published defects.
     """
-    taken = rng.random(len(STEPS)) < level
-    for use, step, own in zip(taken, STEPS, rng.spawn(len(STEPS)), strict=True):
+    steps = STEPS if steps is None else steps
+    taken = rng.random(len(steps)) < level
+    for use, step, own in zip(taken, steps.values(), rng.spawn(len(steps)), strict=True):
         if use:
-            image = step(image, level, own)
+            image = step(image, level, own).convert("RGB")
     return image
 
 
 def _grayscale(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    return ImageOps.grayscale(image).convert("RGB")
+    return ImageOps.grayscale(image)
 
 
 def _contrast(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
@@ -90,16 +94,16 @@ def _crop(image: Image.Image, level: float, rng: np.random.Generator) -> Image.I
     return image.resize((width, height), Image.Resampling.BILINEAR, box=window)
 
 
-STEPS: tuple[Step, ...] = (
-    _grayscale,
-    _contrast,
-    _invert,
-    _white_balance,
-    _tint,
-    _salt_and_pepper,
-    _gaussian,
-    _rotate,
-    _flip,
-    _crop,
-)
+STEPS: Mapping[str, Step] = {
+    "grayscale": _grayscale,
+    "contrast": _contrast,
+    "invert": _invert,
+    "white balance": _white_balance,
+    "tint": _tint,
+    "salt and pepper": _salt_and_pepper,
+    "gaussian": _gaussian,
+    "rotate": _rotate,
+    "flip": _flip,
+    "crop": _crop,
+}
 """The steps in the order in which they are taken."""

@@ -20,11 +20,11 @@ Representation = Literal["masked", "zeros", "ones", "empty_text"]
 def choose_missing(
     samples: Iterable[Sample], spec: DatasetSpec, *, rate: float, seed: int, modality: str | None = None
 ) -> dict[str, str]:
-    """Choose who loses what: a map from sample id to the modality lost.
+    """Choose which samples lose which modality: a map from sample id to the modality lost.
 
     Exactly round(rate x groups) groups of samples are chosen, a group being `Sample.group` where it is set
-    (MM-IMDb's film) and the sample otherwise; all samples of a group lose the same modality. Who is missing at
-    a rate is missing at every higher rate, and loses the same modality. A sample never loses its last one, and
+    (in MM-IMDb the film) and the sample otherwise; all samples of a group lose the same modality. A sample that
+    loses a modality at one rate loses the same one at every higher rate. A sample never loses its last one, and
     what the release itself lacks (natural missingness) is not counted: only groups that can lose the modality
     take part.
 
@@ -49,17 +49,15 @@ def choose_missing(
         group = sample.group or sample.id
         members.setdefault(group, []).append(sample.id)
         losable_of.setdefault(group, set(spec.modality_names)).intersection_update(
-            name for name in sample.modalities if _can_lose(sample, name)
+            sample.modalities if len(sample.modalities) > 1 else ()
         )
 
     candidates: dict[str, str] = {}
     for group in members:
-        losable = [name for name in spec.modality_names if name in losable_of[group]]
-        if modality is not None:
-            losable = [name for name in losable if name == modality]
+        losable = [name for name in spec.modality_names if name in losable_of[group] and modality in (None, name)]
         if losable:
             candidates[group] = losable[int(generator(seed, group, "which").integers(len(losable)))]
-    # One rank a group, compared with the rate: nested by construction, and independent of the samples' order.
+    # Each group has a rank that does not depend on the rate: the choices are nested, whatever the samples' order.
     ranked = sorted(candidates, key=lambda group: (generator(seed, group, "rank").random(), group))
     chosen = ranked[: round(rate * len(candidates))]
     return {identifier: candidates[group] for group in chosen for identifier in members[group]}
@@ -83,8 +81,8 @@ def lose(sample: Sample, modality: str, spec: DatasetSpec, *, representation: Re
     if modality not in sample.modalities:
         return sample
     if representation == "masked" or (representation == "empty_text" and kind != "text"):
-        if not _can_lose(sample, modality):
-            raise ValueError(f"sample {sample.id} has no modality but {modality}; it can't lose it")
+        if len(sample.modalities) == 1:
+            raise ValueError(f"sample {sample.id} has no modality but {modality}; it cannot lose it")
         return sample.without(modality)
     if representation not in ("zeros", "ones", "empty_text"):
         raise ValueError(f"representation is {representation!r}; it must be masked, zeros, ones or empty_text")
@@ -95,7 +93,7 @@ def lose(sample: Sample, modality: str, spec: DatasetSpec, *, representation: Re
 class LossySplit:
     """A split of which a share of the samples has lost a modality, the same samples each time it is read.
 
-    For training with missing modalities; who loses what is chosen at the first sample that is read, which takes one
+    For training with missing modalities; the choice is made when the first sample is read, which takes one
     pass over the split.
 
     Args:
@@ -139,7 +137,3 @@ def _constant(value: Any, kind: str, representation: str) -> Any:
     if kind == "image":
         return Image.new("RGB", value.size, "black" if representation == "zeros" else "white")
     return np.full_like(value, 0.0 if representation == "zeros" else 1.0)
-
-
-def _can_lose(sample: Sample, modality: str) -> bool:
-    return modality in sample.modalities and len(sample.modalities) > 1

@@ -1,4 +1,4 @@
-"""MultiBench's noise as published, defects included, for whoever wants to reproduce numbers measured with it.
+"""MultiBench's noise as published, defects included, to reproduce numbers that were measured with it.
 
 The families are those of the corrected mode; what follows is our own rendering of the published behaviour
 (Liang et al. 2021, robustness folder of the release). Its defects, each seen by a test:
@@ -28,14 +28,8 @@ STRETCH = 3
 
 def corrupt_image(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
     """Return the image after the ten published steps; its size may change (defect 3)."""
-    steps = list(corrected_image.STEPS)
-    for name, published in (("_salt_and_pepper", _salt_and_pepper), ("_gaussian", _gaussian), ("_crop", _crop)):
-        steps[[step.__name__ for step in corrected_image.STEPS].index(name)] = published
-    taken = rng.random(len(steps)) < level
-    for use, step, own in zip(taken, steps, rng.spawn(len(steps)), strict=True):
-        if use:
-            image = step(image, level, own).convert("RGB")
-    return image
+    published = {"salt and pepper": _salt_and_pepper, "gaussian": _gaussian, "crop": _crop}
+    return corrected_image.corrupt_image(image, level, rng, steps={**corrected_image.STEPS, **published})
 
 
 def _salt_and_pepper(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:

@@ -12,15 +12,13 @@ from mmwa_utils.types import DatasetSpec, Sample
 
 NoiseMode = Literal["corrected", "multibench"]
 
-_CORRECTED: Mapping[str, Callable[..., Any]] = {
-    "image": image.corrupt_image,
-    "text": text.corrupt_text,
-    "stream": stream.corrupt_stream,
-}
-_MULTIBENCH: Mapping[str, Callable[..., Any]] = {
-    "image": multibench.corrupt_image,
-    "text": multibench.corrupt_text,
-    "stream": multibench.corrupt_stream,
+_CORRUPTIONS: Mapping[tuple[str, str], Callable[..., Any]] = {
+    ("corrected", "image"): image.corrupt_image,
+    ("corrected", "text"): text.corrupt_text,
+    ("corrected", "stream"): stream.corrupt_stream,
+    ("multibench", "image"): multibench.corrupt_image,
+    ("multibench", "text"): multibench.corrupt_text,
+    ("multibench", "stream"): multibench.corrupt_stream,
 }
 
 
@@ -63,9 +61,8 @@ def add_noise(
     kinds = {name: spec.modality(name).kind for name in chosen}
     if level == 0:
         return sample
-    corruptions = _CORRECTED if mode == "corrected" else _MULTIBENCH
     noisy = {
-        name: corruptions[kinds[name]](sample.modalities[name], level, generator(seed, sample.id, name))
+        name: _CORRUPTIONS[mode, kinds[name]](sample.modalities[name], level, generator(seed, sample.id, name))
         for name in chosen
         if name in sample.modalities
     }

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 STRETCH = 3
 """Consecutive steps that a structured drop removes."""
 
 
 def corrupt_stream(
-    values: Float[np.ndarray, "steps width"],
-    level: float,
-    rng: np.random.Generator,
-    *,
-    mask: Bool[np.ndarray, " steps"] | None = None,
+    values: Float[np.ndarray, "steps width"], level: float, rng: np.random.Generator
 ) -> Float[np.ndarray, "steps width"]:
     """Return the sequence after white noise, random drop and structured drop, as float32 of the same shape.
 
@@ -27,7 +23,6 @@ def corrupt_stream(
         values: a sequence of feature vectors.
         level: in [0, 1]; 0 returns the values unchanged.
         rng: draws the same numbers at every level, so that what is dropped is nested over levels.
-        mask: True where there is a step; steps where it is False are left exactly as they are.
 
     >>> noisy = corrupt_stream(np.ones((4, 2), np.float32), 0.5, np.random.default_rng(0))
     >>> noisy.shape, noisy.dtype.name
@@ -40,5 +35,4 @@ def corrupt_stream(
     hit = np.convolve(starts, np.ones(STRETCH))[:steps] > 0
     if level == 0:
         return values
-    noisy = np.where(dropped | hit[:, None], 0.0, values + noise).astype(np.float32)
-    return noisy if mask is None else np.where(mask[:, None], noisy, values).astype(np.float32)
+    return np.where(dropped | hit[:, None], 0.0, values + noise).astype(np.float32)
