@@ -17,44 +17,40 @@ import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional, get_args, get_origin
+from typing import Annotated, Any, Literal, Optional
 
-import annotated_types
 import nbformat
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-Profile = Literal["smoke", "tutorial", "paper"]
-Number = Annotated[float, Field(allow_inf_nan=False, description="a number")]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number")]
-Epsilon = Annotated[float, Field(gt=0, le=1e4, allow_inf_nan=False, description="a number")]
-Weight = Annotated[float, Field(ge=0, le=1e4, allow_inf_nan=False, description="a number")]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, description="a number")]
-LearningRate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, description="a number")]
-Count = Annotated[int, Field(ge=1, le=10**9, description="a whole number")]
-Seed = Annotated[int, Field(ge=0, lt=2**32, description="a whole number")]
-Flag = Annotated[bool, Field(description="true or false")]
-Text = Annotated[str, Field(min_length=1, description="a text")]
-Folder = Annotated[str, Field(min_length=1, description="the path of a folder")]
 
+def _number(**bounds: float) -> Any:
+    return Annotated[float, Field(allow_inf_nan=False, description="a number", **bounds)]
+
+
+def _whole(**bounds: int) -> Any:
+    return Annotated[int, Field(description="a whole number", **bounds)]
+
+
+Profile = Literal["smoke", "tutorial", "paper"]
 KINDS: dict[str, Any] = {
     "Profile": Profile,
-    "Number": Number,
-    "Positive": Positive,
-    "Epsilon": Epsilon,
-    "Weight": Weight,
-    "Fraction": Fraction,
-    "LearningRate": LearningRate,
-    "Count": Count,
-    "Seed": Seed,
-    "Flag": Flag,
-    "Text": Text,
-    "Folder": Folder,
+    "Number": _number(),
+    "Positive": _number(gt=0),
+    "Epsilon": _number(gt=0, le=1e4),
+    "Weight": _number(ge=0, le=1e4),
+    "Fraction": _number(ge=0, le=1),
+    "LearningRate": _number(gt=0, le=1),
+    "Count": _whole(ge=1, le=10**9),
+    "Seed": _whole(ge=0, lt=2**32),
+    "Flag": Annotated[bool, Field(description="true or false")],
+    "Text": Annotated[str, Field(min_length=1, description="a text")],
+    "Folder": Annotated[str, Field(min_length=1, description="the path of a folder")],
 }
 """The words a parameters cell may use for a type."""
 
 _NAMESPACE = {"__builtins__": {}, "Optional": Optional, "Literal": Literal, "list": list, **KINDS}
-_BOUND_WORDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "of length >="}
+_BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
 
 
 class ParameterError(ValueError):
@@ -111,9 +107,8 @@ def resolve_kind(kind: str) -> Any:
         return eval(kind, _NAMESPACE)  # words of our own table; builtins are shut out
     except Exception as error:
         known = ", ".join(KINDS)
-        raise ParameterError(
-            f"unknown parameter type {kind!r}; use one of {known}, Optional[...], list[...]"
-        ) from error
+        remedy = f"use one of {known}, Optional[...], list[...]"
+        raise ParameterError(f"unknown parameter type {kind!r}; {remedy}") from error
 
 
 def describe_kind(annotation: Any) -> str:
@@ -122,21 +117,20 @@ def describe_kind(annotation: Any) -> str:
     >>> describe_kind(resolve_kind("Optional[Epsilon]"))
     'a number > 0 and <= 10000, or none'
     """
-    arguments = get_args(annotation)
-    if get_origin(annotation) is Literal:
-        return "one of " + ", ".join(repr(choice) for choice in arguments)
-    if get_origin(annotation) is list:
-        return f"a list, each item {describe_kind(arguments[0])}"
-    if type(None) in arguments:
-        return ", ".join([*(describe_kind(a) for a in arguments if a is not type(None)), "or none"])
-    field = next(item for item in annotation.__metadata__ if hasattr(item, "description"))
-    bounds = [
-        f"{_BOUND_WORDS[name]} {bound:.10g}"
-        for rule in field.metadata
-        for name, bound in _bounds(rule)
-        if not (name == "min_length" and bound == 1)
-    ]
-    return field.description + (" " + " and ".join(bounds) if bounds else "")
+    return _describe(TypeAdapter(annotation).json_schema())
+
+
+def _describe(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return ", ".join(_describe(part) for part in schema["anyOf"])
+    if schema.get("type") == "null":
+        return "or none"
+    if "items" in schema:
+        return f"a list, each item {_describe(schema['items'])}"
+    if choices := schema.get("enum", [schema["const"]] if "const" in schema else []):
+        return "one of " + ", ".join(map(repr, choices))
+    bounds = " and ".join(f"{word} {schema[key]:.10g}" for key, word in _BOUNDS.items() if key in schema)
+    return f"{schema['description']} {bounds}".rstrip()
 
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
@@ -176,9 +170,8 @@ def parse_cell(source: str) -> Iterable[Parameter]:
             raise ParameterError(f'line {node.lineno} is {line!r}; put the type in quotes, as in  "Epsilon"')
         meaning = comments.get(node.end_lineno or node.lineno, "")
         if not meaning:
-            raise ParameterError(
-                f"line {node.lineno} is {line!r}; say what {node.target.id} means in a comment behind it"
-            )
+            remedy = f"say what {node.target.id} means in a comment behind it"
+            raise ParameterError(f"line {node.lineno} is {line!r}; {remedy}")
         parameter = Parameter(node.target.id, node.annotation.value, ast.literal_eval(node.value), meaning)
         parameter.check(parameter.default)
         yield parameter
@@ -213,18 +206,5 @@ def unknown_parameter(name: str, declared: Iterable[str]) -> str:
     return f"unknown parameter {name!r}; {hint}the notebook has {', '.join(names)}"
 
 
-def _bounds(rule: Any) -> Iterable[tuple[str, float]]:
-    rules = {
-        annotated_types.Gt: "gt",
-        annotated_types.Ge: "ge",
-        annotated_types.Lt: "lt",
-        annotated_types.Le: "le",
-        annotated_types.MinLen: "min_length",
-    }
-    for kind, name in rules.items():
-        if isinstance(rule, kind):
-            yield name, getattr(rule, name)
-
-
 def _holds_bool(value: Any) -> bool:
-    return isinstance(value, bool) or (isinstance(value, list) and any(isinstance(item, bool) for item in value))
+    return any(isinstance(item, bool) for item in (value if isinstance(value, list) else [value]))

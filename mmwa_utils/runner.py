@@ -11,7 +11,6 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,6 @@ class RunError(RuntimeError):
     """A notebook that did not run to its end; the message shows the cell, the error and what was kept."""
 
 
-@dataclass(frozen=True)
-class Executed:
-    """A notebook that ran to its end."""
-
-    path: Path
-    seconds: float
-
-
 def run_notebook(
     notebook: Path,
     output: Path,
@@ -48,7 +39,7 @@ def run_notebook(
     timeout: float | None = None,
     build: Path | None = None,
     progress: bool = True,
-) -> Executed:
+) -> float:
     """Execute a notebook with checked parameters and write it whole, or not at all.
 
     Args:
@@ -59,6 +50,9 @@ def run_notebook(
         timeout: seconds that the notebook may take in all; None is no limit.
         build: folder for results (`MMWA_BUILD` for the notebook); None leaves the environment as it is.
         progress: show a progress bar over the cells.
+
+    Returns:
+        The seconds that it took.
 
     Raises:
         ParameterError: a parameter is unknown, of the wrong type or out of range; nothing was executed.
@@ -77,7 +71,7 @@ def run_notebook(
 
     with atomic_write(output) as partial:
         try:
-            with _environment(build), _kernel_config() as config:
+            with _kernel(build) as config:
                 papermill.execute_notebook(
                     str(notebook),
                     str(partial),
@@ -95,7 +89,7 @@ def run_notebook(
             reason = _explain(error, failed, cell_timeout, timeout)
             raise RunError(f"{notebook}: {reason}\nThe half-executed notebook is kept at {failed}") from error
     failed.unlink(missing_ok=True)
-    return Executed(output, time.monotonic() - began)
+    return time.monotonic() - began
 
 
 def read_parameter_file(path: Path) -> dict[str, Any]:
@@ -114,25 +108,17 @@ def read_parameter_file(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _environment(build: Path | None) -> Iterator[None]:
-    """Name the build folder to the kernel."""
-    before = os.environ.get(project.BUILD_VARIABLE)
+def _kernel(build: Path | None) -> Iterator[Config]:
+    """Name the build folder to the kernel, and talk to it where nobody else on a shared machine can listen."""
+    before = os.environ.copy()
     if build is not None:
         os.environ[project.BUILD_VARIABLE] = str(build.resolve())
     try:
-        yield
+        with tempfile.TemporaryDirectory(prefix="mmwa-") as folder:
+            yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
     finally:
-        if build is not None:
-            os.environ.pop(project.BUILD_VARIABLE)
-            if before is not None:
-                os.environ[project.BUILD_VARIABLE] = before
-
-
-@contextlib.contextmanager
-def _kernel_config() -> Iterator[Config]:
-    """Talk to the kernel through sockets in a private folder: nobody else on a shared machine can listen."""
-    with tempfile.TemporaryDirectory(prefix="mmwa-") as folder:
-        yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _explain(error: Exception, kept: Path, cell_timeout: float | None, timeout: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -35,14 +35,7 @@ app.add_command(runs)
 @click.option("--build", type=click.Path(path_type=Path), help="Folder for results; by default they are kept apart.")
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar over the cells.")
 def run(
-    notebook: Path,
-    output: Path,
-    parameter: tuple[tuple[str, str], ...],
-    file: Path | None,
-    cell_timeout: float | None,
-    timeout: float | None,
-    build: Path | None,
-    progress: bool,
+    notebook: Path, output: Path, parameter: tuple[tuple[str, str], ...], file: Path | None, **options: Any
 ) -> None:
     """Execute NOTEBOOK with checked parameters.
 
@@ -50,20 +43,12 @@ def run(
     """
     try:
         values = {**(read_parameter_file(file) if file else {}), **dict(parameter)}
-        done = run_notebook(
-            notebook,
-            output,
-            parameters=values,
-            cell_timeout=cell_timeout,
-            timeout=timeout,
-            build=build,
-            progress=progress,
-        )
+        seconds = run_notebook(notebook, output, parameters=values, **options)
     except ParameterError as error:
         _stop(str(error), status=2)
     except RunError as error:
         _stop(str(error), status=1)
-    click.echo(f"{notebook.stem}: executed in {done.seconds:.0f} s -> {done.path}")
+    click.echo(f"{notebook.stem}: executed in {seconds:.0f} s -> {output}")
 
 
 @app.command()

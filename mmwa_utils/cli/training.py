@@ -24,28 +24,18 @@ import yaml
     "-s", "--set", "settings", nargs=2, multiple=True, metavar="FIELD VALUE", help="Any other field of RunConfig."
 )
 @click.option("--store", type=click.Path(path_type=Path), help="Folder of runs; by default _build/runs.")
-def train(
-    dataset: str,
-    profile: Any,
-    fusion: str,
-    alignment: str,
-    alpha: float | None,
-    beta: float | None,
-    data_root: str | None,
-    seed: int,
-    settings: tuple[tuple[str, str], ...],
-    store: Path | None,
-) -> None:
+def train(profile: Any, settings: tuple[tuple[str, str], ...], store: Path | None, **named: Any) -> None:
     """Train one run, or find it if it was trained before; under torchrun, on all its processes."""
     from mmwa_utils.datasets import DatasetError
     from mmwa_utils.training import ConfigError, RunConfig, RunStore, TrainingError
     from mmwa_utils.training import train as train_run
 
-    symbols = {name: value for name, value in (("alpha", alpha), ("beta", beta)) if value is not None}
+    chosen = {name: value for name, value in named.items() if value is not None}
+    alignment = {"name": chosen.pop("alignment")}
+    alignment |= {symbol: chosen.pop(symbol) for symbol in ("alpha", "beta") if symbol in chosen}
     fields: dict[str, Any] = {name: yaml.safe_load(value) for name, value in settings}
-    fields |= {"fusion": fusion, "data_root": data_root, "seed": seed, "alignment": {"name": alignment, **symbols}}
     try:
-        config = RunConfig.for_profile(profile, dataset=dataset, **fields)  # type: ignore[arg-type]
+        config = RunConfig.for_profile(profile, **{**fields, **chosen, "alignment": alignment})
         run = train_run(config, store=RunStore(store))
     except (ConfigError, DatasetError) as error:
         raise click.UsageError(str(error)) from error
