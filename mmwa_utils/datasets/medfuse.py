@@ -29,10 +29,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -45,18 +46,6 @@ from mmwa_utils.datasets.medfuse_features import FEATURE_NAMES, N_BINS, Normalis
 from mmwa_utils.datasets.medfuse_index import METADATA, SPLITS, TASK, Index, Stay, read_index, series_folder
 from mmwa_utils.files import write_json
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample
-
-__all__ = [
-    "EXPECTED",
-    "EXPECTED_POSITIVE",
-    "SPEC",
-    "SPLITS",
-    "MedFuseSplit",
-    "normaliser",
-    "open_split",
-    "recognise",
-    "verify",
-]
 
 EXPECTED = {"train": 18845, "val": 2138, "test": 5243}
 """Stays, which are also the paper's numbers."""
@@ -76,34 +65,36 @@ SPEC = DatasetSpec(
     metric="auroc",
 )
 
-_LAYOUT = "MIMIC-IV benchmark with MIMIC-CXR-JPG"
-
 
 def recognise(root: Path) -> str | None:
     """The name of the layout that the folder holds, or None."""
-    return _LAYOUT if (root / TASK / "train_listfile.csv").is_file() else None
+    return "MIMIC-IV benchmark with MIMIC-CXR-JPG" if (root / TASK / "train_listfile.csv").is_file() else None
 
 
 class MedFuseSplit(IndexedSplit):
     """One split: charts are read and discretised, and X-rays decoded, when a sample is asked for."""
 
-    def __init__(
-        self, name: str, root: Path, xrays: Path, stays: tuple[Stay, ...], scale: Normaliser, *, standin: bool
-    ) -> None:
-        ids = [stay.name.removesuffix("_timeseries.csv") for stay in stays]
-        labels = np.asarray([stay.label for stay in stays], dtype=np.int64)
-        super().__init__(name, SPEC, ids=ids, labels=labels, standin=standin)
-        self.stays, self.normaliser = stays, scale
-        self._folder, self._xrays = series_folder(root, name), xrays
+    def __init__(self, root: Path, name: str, xray_root: Path, missing_images: MissingImages) -> None:
+        every = _index(root, xray_root).stays
+        self._folder, self._xrays = series_folder(root, name), xray_root / "resized"
+        self.normaliser = normaliser(root, every["train"])
+        self.stays = every[name]
+        if missing_images == "absent":
+            gone = {s.dicom_id for s in self.stays if s.dicom_id and not self.xray_path(s.dicom_id).is_file()}
+            self.stays = tuple(replace(s, dicom_id=None) if s.dicom_id in gone else s for s in self.stays)
+        ids = [stay.name.removesuffix("_timeseries.csv") for stay in self.stays]
+        labels = np.asarray([stay.label for stay in self.stays], dtype=np.int64)
+        super().__init__(name, SPEC, ids=ids, labels=labels, standin=is_standin(root))
 
     def read(self, index: int) -> Sample:
         """The normalised 76 features (48, 76) and, where the stay has one, the X-ray in RGB."""
         stay = self.stays[index]
-        modalities = {"ehr": self.normaliser(features(self._folder / stay.name))}
-        if stay.dicom_id is None:
-            return Sample(self._ids[index], stay.label, modalities, frozenset({"xray"}), _group(stay))
-        xray = read_image(self.xray_path(stay.dicom_id))
-        return Sample(self._ids[index], stay.label, {**modalities, "xray": xray}, group=_group(stay))
+        modalities: dict[str, Any] = {"ehr": self.normaliser(features(self._folder / stay.name))}
+        if stay.dicom_id is not None:
+            modalities["xray"] = read_image(self.xray_path(stay.dicom_id))
+        absent = frozenset({"ehr", "xray"} - set(modalities))
+        group = None if stay.subject_id is None else str(stay.subject_id)
+        return Sample(self._ids[index], stay.label, modalities, absent, group)
 
     def xray_path(self, dicom_id: str) -> Path:
         """Where the X-ray of this name lies."""
@@ -118,21 +109,16 @@ class MedFuseSplit(IndexedSplit):
             yield stat_bytes(self.xray_path(stay.dicom_id) if stay.dicom_id else None)
 
 
-def _group(stay: Stay) -> str | None:
-    return None if stay.subject_id is None else str(stay.subject_id)
-
-
 def features(path: Path) -> Float[np.ndarray, "48 76"]:
     """The 76 features of a time series' file, not normalised."""
     return discretise(read_timeseries(path))
 
 
-def normaliser(root: Path, index: Index) -> Normaliser:
+def normaliser(root: Path, stays: Sequence[Stay]) -> Normaliser:
     """Statistics of the training stays, computed once and kept with the SHA-256 of what they came from."""
-    folder, stays = series_folder(root, "train"), index.stays["train"]
+    paths = [inside(series_folder(root, "train"), stay.name) for stay in stays]
     digest = hashlib.sha256(b"1")
-    for stay in stays:
-        path = inside(folder, stay.name)
+    for path in paths:
         changed = path.stat().st_mtime_ns if path.exists() else 0
         digest.update(stat_bytes(path) + f"/{changed};".encode())
     kept = cache_folder(root) / "medfuse-normaliser.json"
@@ -142,9 +128,8 @@ def normaliser(root: Path, index: Index) -> Normaliser:
             return Normaliser(np.asarray(known["mean"]), np.asarray(known["std"]), len(stays))
     except (OSError, ValueError, TypeError, KeyError):
         pass  # not there yet, or cut off: it is made again
-    fitted = Normaliser.fit(features(folder / stay.name) for stay in stays)
-    value = {"sources": digest.hexdigest(), "mean": fitted.mean.tolist(), "std": fitted.std.tolist()}
-    write_json(kept, value)
+    fitted = Normaliser.fit(map(features, paths))
+    write_json(kept, {"sources": digest.hexdigest(), "mean": fitted.mean.tolist(), "std": fitted.std.tolist()})
     return fitted
 
 
@@ -172,25 +157,7 @@ def open_split(
     `xray_root` is the folder with the X-rays' metadata and `resized/`, if it is another. With
     `missing_images="absent"` an X-ray whose file is not there counts as absent; otherwise reading the sample fails.
     """
-    xrays = root if xray_root is None else Path(xray_root)
-    index = _index(root, xrays)
-    opened = MedFuseSplit(
-        split,
-        root,
-        xrays / "resized",
-        index.stays[split],
-        normaliser(root, index),
-        standin=is_standin(root),
-    )
-    if missing_images == "absent":
-        opened.stays = tuple(_without_missing(opened, stay) for stay in opened.stays)
-    return opened
-
-
-def _without_missing(split: MedFuseSplit, stay: Stay) -> Stay:
-    if stay.dicom_id is None or split.xray_path(stay.dicom_id).is_file():
-        return stay
-    return replace(stay, dicom_id=None)
+    return MedFuseSplit(root, split, Path(xray_root or root), missing_images)
 
 
 def verify(root: Path) -> Report:
@@ -204,43 +171,32 @@ def verify(root: Path) -> Report:
         return report
     for kind, times in sorted(index.repairs.items()):
         report.count(f"repaired, {kind}", times)
-    subjects: dict[int, str] = {}
+    owner: dict[int, str] = {}
     for split, stays in index.stays.items():
-        _count(report, split, stays)
+        died, paired = sum(stay.label for stay in stays), [stay.dicom_id for stay in stays if stay.dicom_id]
+        report.count(f"{split}: stays", len(stays), expected=EXPECTED[split])
+        report.count(f"{split}: died", died, expected=EXPECTED_POSITIVE[split])
+        report.count(f"{split}: survived", len(stays) - died)
+        report.count(f"{split}: without an X-ray", len(stays) - len(paired))
         for stay in stays:
-            if stay.subject_id is not None and subjects.setdefault(stay.subject_id, split) != split:
-                where = f"{stay.subject_id} in {subjects[stay.subject_id]} and {split}"
+            if stay.subject_id is not None and owner.setdefault(stay.subject_id, split) != split:
+                where = f"{stay.subject_id} in {owner[stay.subject_id]} and {split}"
                 report.problem("patient in two splits", where, fatal=False)
-        _check_files(report, root, split, stays)
+        _check_series(report, split, [series_folder(root, split) / stay.name for stay in stays])
+        xrays = [root / "resized" / f"{name}.jpg" for name in paired]
+        for path in xrays:
+            if not path.is_file():
+                report.problem('missing X-ray (missing_images="absent" reads on without)', str(path), fatal=False)
+        report.check_images([path for path in xrays if path.is_file()])
     return report
 
 
-def _count(report: Report, split: str, stays: tuple[Stay, ...]) -> None:
-    positive, paired = sum(stay.label for stay in stays), sum(stay.dicom_id is not None for stay in stays)
-    report.count(f"{split}: stays", len(stays), expected=EXPECTED[split])
-    report.count(f"{split}: died", positive, expected=EXPECTED_POSITIVE[split])
-    report.count(f"{split}: survived", len(stays) - positive)
-    report.count(f"{split}: without an X-ray", len(stays) - paired)
-
-
-def _check_files(report: Report, root: Path, split: str, stays: tuple[Stay, ...]) -> None:
-    folder = series_folder(root, split)
+def _check_series(report: Report, split: str, paths: Sequence[Path]) -> None:
     repairs = 0
-    for stay in stays:
+    for path in paths:
         try:
-            repairs += sum(read_timeseries(folder / stay.name).repairs.values())
+            repairs += sum(read_timeseries(path).repairs.values())
         except DatasetError as error:
-            kind = "unusable time series" if (folder / stay.name).is_file() else "missing time series"
-            report.problem(kind, str(error), fatal=True)
+            report.problem(f"{'unusable' if path.is_file() else 'missing'} time series", str(error), fatal=True)
     if repairs:
         report.count(f"{split}: repaired, values not finite or rows out of order", repairs)
-    paths = []
-    for stay in stays:
-        if stay.dicom_id is None:
-            continue
-        path = root / "resized" / f"{stay.dicom_id}.jpg"
-        if path.is_file():
-            paths.append(path)
-        else:
-            report.problem('missing X-ray (missing_images="absent" reads on without)', str(path), fatal=False)
-    report.check_images(paths)

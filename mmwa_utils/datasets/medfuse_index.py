@@ -21,16 +21,17 @@ METADATA = "mimic-cxr-2.0.0-metadata.csv"
 
 @dataclass(frozen=True)
 class Stay:
-    """One line of a listfile."""
+    """One line of a listfile, with its patient and its X-ray.
+
+    `name` is the file name of the time series. `subject_id` is None where `all_stays.csv` does not list the stay,
+    `dicom_id` where the stay has no X-ray.
+    """
 
     name: str
-    """File name of the time series, which is also the sample's id."""
     stay_id: int
     label: int
     subject_id: int | None = None
-    """From `all_stays.csv`; None where the stay is not listed there."""
     dicom_id: str | None = None
-    """The stay's X-ray; None where it has none."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,8 @@ def rows(
         reader = csv.reader(io.StringIO(text, newline=""))
         header = [cell.strip() for cell in next(reader, [])]
         if wrong := [column for column in columns if header.count(column) != 1]:
-            problem = "the file is empty" if not header else f"found {', '.join(header)[:200]}"
-            how = "occurs twice" if header.count(wrong[0]) else "is missing"
-            problem = f"the column {', '.join(wrong)} {how}; {problem}."
+            how = "occurs twice" if wrong[0] in header else "is missing"
+            problem = f"the column {', '.join(wrong)} {how}; found {', '.join(header)[:200] or 'an empty line'}."
             raise DatasetError(path, problem, at="line 1", remedy="Check that it is the release's file.")
         positions = [header.index(column) for column in columns]
         for row in reader:
@@ -116,9 +116,9 @@ def _read_listfile(root: Path, split: str, repairs: Counter[str]) -> pd.DataFram
         inside(series_folder(root, split), name)
     if stays.empty:
         raise DatasetError(table.path, "lists no stay.", remedy="Fetch the file again.")
-    twice = stays.duplicated("stay")
-    repairs[f"{split}: stay listed twice"] += int(twice.sum())
-    return stays[~twice]
+    once = stays.drop_duplicates("stay")
+    repairs[f"{split}: stay listed twice"] += len(stays) - len(once)
+    return once
 
 
 def _read_admissions(root: Path, wanted: pd.Series, repairs: Counter[str]) -> pd.DataFrame:
@@ -149,7 +149,7 @@ def _pair(path: Path, admissions: pd.DataFrame, repairs: Counter[str]) -> dict[i
             inside(path.parent, f"{name}.jpg")  # the name becomes a path, so it must not lead anywhere else
         except DatasetError as error:
             raise DatasetError(path, error.problem, at=f"line {line}, dicom_id", remedy=error.remedy) from None
-    near = table.cells.merge(admissions["intime"].reset_index().join(admissions["subject_id"], on="stay_id"))
+    near = table.cells.merge(admissions.reset_index()[["stay_id", "subject_id", "intime"]], on="subject_id")
     chosen = near[(near["taken"] - near["intime"]).between(pd.Timedelta(0), pd.Timedelta(hours=HOURS))]
     return chosen.sort_values(["taken", "dicom_id"]).groupby("stay_id")["dicom_id"].last().to_dict()
 
@@ -171,18 +171,17 @@ def read_index(root: Path, xray_root: Path) -> Index:
     repairs: Counter[str] = Counter()
     listed = pd.concat({split: _read_listfile(root, split, repairs) for split in SPLITS}, names=["split"])
     listed = listed.reset_index("split").reset_index(drop=True)
-    first = listed.groupby("stay_id")["split"].transform("first")
-    for stay, split, owner in zip(listed["stay_id"], listed["split"], first, strict=True):
-        if split != owner:
-            problem = f"the stay {stay} is in {owner}_listfile.csv too."
-            raise DatasetError(root / TASK / f"{split}_listfile.csv", problem, remedy="Splits must not share stays.")
+    owner = listed.groupby("stay_id")["split"].transform("first")
+    for _, stay in listed[listed["split"] != owner].head(1).iterrows():
+        problem = f"the stay {stay['stay_id']} is in {owner[stay.name]}_listfile.csv too."
+        path = root / TASK / f"{stay['split']}_listfile.csv"
+        raise DatasetError(path, problem, remedy="Splits must not share stays.")
     admissions = _read_admissions(root, listed["stay_id"], repairs)
     repairs["stay not in all_stays.csv, so without an X-ray"] += listed["stay_id"].nunique() - len(admissions)
     dicoms = _pair(xray_root / METADATA, admissions, repairs)
     subjects = admissions["subject_id"].to_dict()
     stays: dict[str, list[Stay]] = {split: [] for split in SPLITS}
-    for split, name, stay, label in zip(
-        *(listed[c].tolist() for c in ("split", "stay", "stay_id", "label")), strict=True
-    ):
-        stays[split].append(Stay(name, stay, label, subjects.get(stay), dicoms.get(stay)))
+    columns = (listed[column].tolist() for column in ("split", "stay", "stay_id", "label"))
+    for split, name, stay_id, label in zip(*columns, strict=True):
+        stays[split].append(Stay(name, stay_id, label, subjects.get(stay_id), dicoms.get(stay_id)))
     return Index({split: tuple(found) for split, found in stays.items()}, dict(+repairs))
