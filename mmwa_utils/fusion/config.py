@@ -126,34 +126,32 @@ def _size(dim: int, layers: int, heads: int) -> TransformerSize:
     return TransformerSize(dim=dim, layers=layers, heads=heads, intermediate=4 * dim)
 
 
+_SMALL: dict[str, Any] = {
+    "image_size": 32,
+    "patch_size": 8,
+    "encoder_patch_size": 8,
+    "max_patches": 36,
+    "dropout": 0.0,
+    "initializer_range": 0.1,
+}
 _PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {
+        **_SMALL,
         "early": _size(32, 2, 4),
         "late": _size(32, 2, 8),
         "encoder": _size(32, 1, 4),
         "resnet_widths": (8, 16),
         "resnet_depths": (1, 1),
         "lstm_dim": 16,
-        "image_size": 32,
-        "patch_size": 8,
-        "encoder_patch_size": 8,
-        "max_patches": 36,
-        "dropout": 0.0,
-        "initializer_range": 0.1,
     },
     "tutorial": {
+        **_SMALL,
         "early": _size(64, 3, 8),
         "late": _size(64, 2, 8),
         "encoder": _size(64, 1, 8),
         "resnet_widths": (16, 32, 64),
         "resnet_depths": (1, 1, 1),
         "lstm_dim": 64,
-        "image_size": 32,
-        "patch_size": 8,
-        "encoder_patch_size": 8,
-        "max_patches": 36,
-        "dropout": 0.0,
-        "initializer_range": 0.1,
     },
     "paper": {
         "early": _size(768, 12, 12),

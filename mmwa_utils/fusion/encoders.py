@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel, ViTConfig, ViTModel
 
 from mmwa_utils.fusion.config import EncoderName, ModelConfig
@@ -115,19 +116,16 @@ class ConvolutionEncoder(ModalityEncoder):
         mask = modality.mask
         sizes = torch.stack([mask.any(dim=2).sum(dim=1), mask.any(dim=1).sum(dim=1)], dim=1)
         distinct, which = sizes.unique(dim=0, return_inverse=True)
-        rows, maps = [], []
+        cells: dict[int, Tensor] = {}
         for group, (height, width) in enumerate(distinct.tolist()):
             chosen = (which == group).nonzero().flatten()
-            pixels = modality.values[chosen, :, :height, :width]
-            rows.append(chosen)
-            maps.append(self.resnet(pixels).last_hidden_state.flatten(2).transpose(1, 2))
-        longest = max(cells.shape[1] for cells in maps)
-        values = torch.cat([nn.functional.pad(cells, (0, 0, 0, longest - cells.shape[1])) for cells in maps])
-        lengths = torch.cat([torch.full_like(chosen, cells.shape[1]) for chosen, cells in zip(rows, maps, strict=True)])
-        back = torch.cat(rows).argsort()
-        steps = torch.arange(longest, device=values.device)
-        kept = steps < lengths[back][:, None]
-        return Block(values[back], kept, torch.zeros_like(kept), steps.expand_as(kept).masked_fill(~kept, -1))
+            maps = self.resnet(modality.values[chosen, :, :height, :width]).last_hidden_state
+            cells |= dict(zip(chosen.tolist(), maps.flatten(2).transpose(1, 2), strict=True))
+        ordered = [cells[row] for row in range(len(mask))]
+        values = pad_sequence(ordered, batch_first=True)
+        steps = torch.arange(values.shape[1], device=values.device)
+        kept = steps < steps.new_tensor([len(tokens) for tokens in ordered])[:, None]
+        return Block(values, kept, torch.zeros_like(kept), steps.expand_as(kept).masked_fill(~kept, -1))
 
 
 class RecurrentEncoder(ModalityEncoder):

@@ -10,11 +10,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: distinguishable with any of the common colour-vision deficiencies, and in grey.
-BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
-SKY, VERMILION, YELLOW = "#56B4E9", "#D55E00", "#F0E442"
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
+PINK, SKY, VERMILION = "#CC79A7", "#56B4E9", "#D55E00"
 INK, GREY, PAPER = "#222222", "#777777", "#FFFFFF"
 PALETTE = (BLUE, VERMILION, GREEN, ORANGE, PINK, SKY, INK)
-SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"
+DIVERGING = "RdBu_r"
 # White where there is no mass, so that empty rows and columns of a plan read as empty.
 MASS = LinearSegmentedColormap.from_list("mass", [PAPER, "#D6E6F1", "#7FB4D6", BLUE, "#00304D"])
 INK_MAP = LinearSegmentedColormap.from_list("ink", [PAPER, INK])
@@ -38,7 +38,7 @@ STYLE: Any = {
     "axes.prop_cycle": plt.cycler(color=PALETTE),
     "grid.color": "#E4E4E4",
     "grid.linewidth": 0.8,
-    "image.cmap": SEQUENTIAL,
+    "image.cmap": "cividis",
     "image.interpolation": "nearest",
     "legend.frameon": False,
     "legend.fontsize": 9,
