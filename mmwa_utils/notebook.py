@@ -22,6 +22,10 @@ from mmwa_utils.parameters import Parameter, ParameterError, check_all, parse_ce
 
 T = TypeVar("T")
 
+_BANNER = """<div class="standin" role="note"><strong>Stand-in data.</strong> The numbers and figures of this chapter
+were computed on generated files in the release's own layout. They show that the method and its measurement work; they
+say nothing about the real dataset and are not comparable with the paper's.</div>"""
+
 
 @dataclass
 class Chapter:
@@ -48,9 +52,8 @@ class Chapter:
         >>> Chapter("demo", {"profile": "smoke"}).pick(smoke=10, tutorial=100, paper=1000)
         10
         """
-        return (
-            override if override is not None else {"smoke": smoke, "tutorial": tutorial, "paper": paper}[self.profile]
-        )
+        numbers = {"smoke": smoke, "tutorial": tutorial, "paper": paper}
+        return numbers[self.profile] if override is None else override
 
     def rng(self, offset: int = 0) -> np.random.Generator:
         """Return a NumPy generator that depends on the parameter `seed` and on `offset` alone."""
@@ -67,23 +70,15 @@ class Chapter:
     def show(self, table: pd.DataFrame, *, caption: str, digits: int = 3, standin: bool = False) -> None:
         """Render a table with a caption; text is escaped, and a stand-in's table says that it is one."""
         note = " (stand-in data)" if standin else ""
-        styler = table.style.set_caption(html.escape(caption) + note).format(
-            precision=digits, escape="html", na_rep="–"
-        )
+        styler = table.style.set_caption(html.escape(caption) + note)
+        styler = styler.format(precision=digits, escape="html", na_rep="–")
         if table.index.nlevels == 1 and isinstance(table.index, pd.RangeIndex):
             styler = styler.hide(axis="index")
         display(HTML(styler.to_html(table_attributes='class="table dataframe"')))
 
     def standin_banner(self) -> None:
         """Say, on the page, that what follows was computed on a stand-in and not on a release's data."""
-        display(
-            HTML(
-                '<div class="standin" role="note"><strong>Stand-in data.</strong> The numbers and figures of this '
-                "chapter were computed on generated files in the release's own layout. They show that the method and "
-                "its measurement work; they say nothing about the real dataset and are not comparable with the "
-                "paper's.</div>"
-            )
-        )
+        display(HTML(_BANNER))
 
     def save(self, name: str, value: pd.DataFrame | Mapping[str, Any]) -> None:
         """Save a result for other chapters, a table as CSV or a mapping as JSON; written whole or not at all.
@@ -125,13 +120,10 @@ class Chapter:
             **{f"data {name}": fingerprint for name, fingerprint in (self.data or {"": "none"}).items()},
             "wall time": f"{time.perf_counter() - self._started:.1f} s",
         }
-        body = "".join(
-            f"<tr><th scope='row'>{html.escape(k.strip())}</th><td><code>{html.escape(str(v))}</code></td></tr>"
-            for k, v in rows.items()
-        )
-        display(
-            HTML(f"<table class='table dataframe provenance'><caption>Provenance of this page</caption>{body}</table>")
-        )
+        cells = [(html.escape(name.strip()), html.escape(str(value))) for name, value in rows.items()]
+        body = "".join(f"<tr><th scope='row'>{name}</th><td><code>{value}</code></td></tr>" for name, value in cells)
+        caption = "<caption>Provenance of this page</caption>"
+        display(HTML(f"<table class='table dataframe provenance'>{caption}{body}</table>"))
 
 
 def start(name: str, namespace: MutableMapping[str, Any]) -> Chapter:
@@ -166,21 +158,20 @@ def _read_history(namespace: Mapping[str, Any]) -> tuple[dict[str, Parameter], l
     notebook needs no file of the project's.
     """
     sources = list(namespace.get("In", []))
-    for position in range(len(sources) - 1, -1, -1):
-        tree = _parse(sources[position])
-        if tree is not None and tree.body and all(_declares(node) for node in tree.body):
-            declared = {parameter.name: parameter for parameter in parse_cell(sources[position])}
-            later = [tree for tree in map(_parse, sources[position + 1 : -1]) if tree is not None]
-            targets = [t for tree in later for node in tree.body if isinstance(node, ast.Assign) for t in node.targets]
-            return declared, [target.id for target in targets if isinstance(target, ast.Name)]
-    raise ParameterError("no parameters cell was run before this one; run the notebook from its top")
+    trees = [_parse(source) for source in sources]
+    declaring = [place for place, tree in enumerate(trees) if tree.body and all(map(_declares, tree.body))]
+    if not declaring:
+        raise ParameterError("no parameters cell was run before this one; run the notebook from its top")
+    declared = {parameter.name: parameter for parameter in parse_cell(sources[declaring[-1]])}
+    later = [node for tree in trees[declaring[-1] + 1 : -1] for node in tree.body if isinstance(node, ast.Assign)]
+    return declared, [target.id for node in later for target in node.targets if isinstance(target, ast.Name)]
 
 
-def _parse(source: str) -> ast.Module | None:
+def _parse(source: str) -> ast.Module:
     try:
         return ast.parse(source)
-    except SyntaxError:
-        return None
+    except SyntaxError:  # of IPython's own: a magic, a call of the shell
+        return ast.Module([], [])
 
 
 def _declares(node: ast.stmt) -> bool:

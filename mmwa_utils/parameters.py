@@ -24,11 +24,11 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 
-def _number(**bounds: float) -> Any:
+def _number(**bounds: Any) -> Any:
     return Annotated[float, Field(allow_inf_nan=False, description="a number", **bounds)]
 
 
-def _whole(**bounds: int) -> Any:
+def _whole(**bounds: Any) -> Any:
     return Annotated[int, Field(description="a whole number", **bounds)]
 
 

@@ -58,16 +58,12 @@ def source_hash(*rooms: str) -> str:
 def git_commit() -> str:
     """Return the commit of the checkout the package lies in, with "+changes" if files differ; "unknown" outside one."""
     folder = Path(mmwa_utils.__file__).parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
+    describe = ["describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+changes"]
     try:
-        commit = git("rev-parse", "--short=12", "HEAD")
-        return commit + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+        done = subprocess.run(["git", "-C", str(folder), *describe], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return done.stdout.strip()
 
 
 def default_device() -> torch.device:

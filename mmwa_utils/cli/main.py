@@ -10,7 +10,7 @@ import click
 from mmwa_utils.cli import data
 from mmwa_utils.cli.training import runs, train
 from mmwa_utils.parameters import ParameterError, describe_kind, read_parameters, resolve_kind
-from mmwa_utils.runner import RunError, read_parameter_file, run_notebook
+from workflow.runner import RunError, read_parameter_file, run_notebook
 
 notebook_argument = click.argument("notebook", type=click.Path(path_type=Path))
 

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from mmwa_utils.cli import app
-from mmwa_utils.runner import RunError, run_notebook
 from tests.notebooks.small import write_notebook
+from workflow.runner import RunError, run_notebook
 
 
 def printed(path: Path) -> str:
