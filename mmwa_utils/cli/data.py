@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
+import standins
 from mmwa_utils import datasets
 
 _name = click.argument("name", type=click.Choice(datasets.names()))
@@ -15,7 +15,20 @@ _path = click.argument("path", type=click.Path(path_type=Path))
 _optional_path = click.argument("path", type=click.Path(path_type=Path), required=False)
 
 
-@click.group("data")
+class _Group(click.Group):
+    """Turns what is wrong with a folder into one line and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (ValueError, KeyError, OSError) as error:  # DatasetError is a ValueError
+            message = error.args[0] if isinstance(error, KeyError) else str(error)
+            click.secho(f"mmwa data: {message}", err=True, fg="red")
+            raise SystemExit(1) from None
+
+
+@click.group("data", cls=_Group)
 def app() -> None:
     """Look after datasets: nothing is ever downloaded."""
 
@@ -25,8 +38,7 @@ def app() -> None:
 @_optional_path
 def verify(name: str, path: Path | None) -> None:
     """Compare the folder PATH with the release NAME; exits with 1 if it cannot be used."""
-    with _errors():
-        report = datasets.verify(name, path)
+    report = datasets.verify(name, path)
     click.echo(str(report))
     raise SystemExit(0 if report.usable else 1)
 
@@ -36,8 +48,7 @@ def verify(name: str, path: Path | None) -> None:
 @_optional_path
 def describe(name: str, path: Path | None) -> None:
     """Show fields, shapes, label balance and natural missingness of NAME in PATH."""
-    with _errors():
-        click.echo(datasets.describe(name, path))
+    click.echo(datasets.describe(name, path))
 
 
 @app.command()
@@ -54,10 +65,7 @@ def where(name: str) -> None:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed, the same bytes.")
 def standin(name: str, path: Path, samples: int, seed: int) -> None:
     """Write a stand-in of NAME into the new folder PATH, in the release's layout."""
-    import standins
-
-    with _errors():
-        root = standins.write(name, path, samples, seed)
+    root = standins.write(name, path, samples, seed)
     click.echo(f"{name}: a stand-in of {samples} samples is in {root}")
 
 
@@ -66,20 +74,5 @@ def standin(name: str, path: Path, samples: int, seed: int) -> None:
 @_path
 def convert(name: str, path: Path) -> None:
     """Write the safe copy of each pickle of NAME in PATH, with the pickle's SHA-256 recorded."""
-    with _errors():
-        copies = datasets.convert(name, path)
-    for copy in copies:
-        click.echo(str(copy))
-    if not copies:
-        click.echo(f"{name} has no pickles: nothing to convert")
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Turn what is wrong with a folder into one line and exit status 1."""
-    try:
-        yield
-    except (datasets.DatasetError, KeyError, ValueError, OSError) as error:
-        message = error.args[0] if isinstance(error, KeyError) else str(error)
-        click.secho(f"mmwa data: {message}", err=True, fg="red")
-        raise SystemExit(1) from None
+    copies = datasets.convert(name, path)
+    click.echo("\n".join(map(str, copies)) or f"{name} has no pickles: nothing to convert")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -32,44 +30,41 @@ def describe_splits(splits: Mapping[str, Split]) -> str:
         lines += ["", f"{name}: {len(split)} samples"]
         lines += [f"  label  {line}" for line in _labels(split.labels(), split.spec)]
         step = max(1, len(split) // LOOKED_AT)
-        samples = [_without_pixels(split[index]) for index in range(0, len(split), step)][:LOOKED_AT]
+        samples = [_sizes(split[index]) for index in range(0, len(split), step)][:LOOKED_AT]
         lines += [f"  {item.name:<6} {_modality(item, samples)}" for item in split.spec.modalities]
     return "\n".join(lines)
 
 
 def _labels(labels: np.ndarray, spec: DatasetSpec) -> list[str]:
     if spec.task == "regression":
-        values = labels.astype(float)
-        return [
-            f"mean {values.mean():.3f}, deviation {values.std():.3f}, from {values.min():.3f} to {values.max():.3f}"
-        ]
+        ends = f"from {labels.min():.3f} to {labels.max():.3f}"
+        return [f"mean {labels.mean(dtype=float):.3f}, deviation {labels.std(dtype=float):.3f}, {ends}"]
     if spec.task == "multilabel":
-        share = labels.mean(axis=0)
-        return [f"{name} {value:.1%}" for name, value in zip(spec.label_names, share, strict=True)]
-    counts = Counter(labels.tolist())
-    names = ("not " + spec.label_names[0], spec.label_names[0]) if spec.task == "binary" else spec.label_names
-    return [f"{name} {counts[index]} ({counts[index] / len(labels):.1%})" for index, name in enumerate(names)]
+        return [f"{name} {share:.1%}" for name, share in zip(spec.label_names, labels.mean(axis=0), strict=True)]
+    names = ("not " + spec.label_names[0], *spec.label_names) if spec.task == "binary" else spec.label_names
+    counts = np.bincount(labels, minlength=len(names))
+    return [f"{name} {count} ({count / len(labels):.1%})" for name, count in zip(names, counts, strict=True)]
 
 
-def _without_pixels(sample: Sample) -> Mapping[str, Any]:
-    """The sizes of a sample's modalities; its pictures are dropped at once, so memory does not grow."""
+def _sizes(sample: Sample) -> Mapping[str, Sequence[int]]:
+    """Number of words, width and height, or steps and features; the data are dropped at once, so memory stays flat."""
     return {
-        name: value if isinstance(value, str) else value.shape if isinstance(value, np.ndarray) else value.size
+        name: (len(value.split()),) if isinstance(value, str) else getattr(value, "shape", None) or value.size
         for name, value in sample.modalities.items()
     }
 
 
-def _modality(modality: ModalitySpec, samples: Sequence[Mapping[str, Any]]) -> str:
-    values = [sample[modality.name] for sample in samples if modality.name in sample]
-    missing = f"absent in {len(samples) - len(values)} of {len(samples)} looked at"
-    if not values:
+def _modality(modality: ModalitySpec, samples: Sequence[Mapping[str, Sequence[int]]]) -> str:
+    found = [sample[modality.name] for sample in samples if modality.name in sample]
+    missing = f"absent in {len(samples) - len(found)} of {len(samples)} looked at"
+    if not found:
         return f"{modality.kind}, {missing}"
+    first, *second = (_range(numbers) for numbers in zip(*found, strict=True))
     if modality.kind == "text":
-        return f"text, words a sample: {_range([len(value.split()) for value in values])}; {missing}"
+        return f"text, words a sample: {first}; {missing}"
     if modality.kind == "image":
-        width, height = _range([value[0] for value in values]), _range([value[1] for value in values])
-        return f"image, width {width}, height {height} pixels; {missing}"
-    return f"stream, {modality.width} features, steps: {_range([value[0] for value in values])}; {missing}"
+        return f"image, width {first}, height {second[0]} pixels; {missing}"
+    return f"stream, {modality.width} features, steps: {first}; {missing}"
 
 
 def _range(values: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""Reading files that a stranger wrote: paths that stay inside a folder, JSON with line numbers, images with limits."""
+"""Reading files that strangers wrote: paths that stay inside a folder, JSON with line numbers, images with limits."""
 
 from __future__ import annotations
 
@@ -36,22 +36,15 @@ class DatasetError(ValueError):
 
 
 def inside(root: Path, relative: str) -> Path:
-    """The path of a file named in a dataset, which must lie in the dataset's folder.
+    """Return the path of a file named in a dataset, which must lie in the dataset's folder.
 
-    Parameters
-    ----------
-    root
-        The dataset's folder.
-    relative
-        A value read from a file, with forward slashes.
+    Args:
+        root: the dataset's folder.
+        relative: a value read from a file, with forward slashes.
 
-    Raises
-    ------
-    DatasetError
-        For an absolute path, a `..`, a drive or a NUL, and for a link that leads out of the folder.
+    Raises:
+        DatasetError: for an absolute path, a `..`, a drive or a NUL, and for a link that leads out of the folder.
 
-    Examples
-    --------
     >>> inside(Path("/data/memes"), "img/02345.png").as_posix()
     '/data/memes/img/02345.png'
     >>> inside(Path("/data/memes"), "../../etc/passwd")
@@ -66,22 +59,15 @@ def inside(root: Path, relative: str) -> Path:
         raise DatasetError(root, f"the path {relative[:80]!r} is no name of a file.", remedy=remedy)
     path = root / pure
     # A folder that is itself a link is the user's choice; a link inside it that leads elsewhere is not.
-    if path.is_symlink() or any(parent.is_symlink() for parent in _between(root, path)):
+    if any(part.is_symlink() for part in (path, *path.parents[: len(pure.parts) - 1])):
         real = path.resolve()
         if not real.is_relative_to(root.resolve()):
             raise DatasetError(root, f"the link {relative!r} leads to {real}, outside the folder.", remedy=remedy)
     return path
 
 
-def _between(root: Path, path: Path) -> Iterator[Path]:
-    for parent in path.parents:
-        if parent == root:
-            return
-        yield parent
-
-
 def stat_bytes(path: Path | None) -> bytes:
-    """Name and size of a file: what stands for its contents in a fingerprint, as reading gigabytes would be slow."""
+    """Return name and size of a file: they stand for its contents in a fingerprint, as reading gigabytes is slow."""
     if path is None:
         return b"absent"
     return f"{path.name}/{path.stat().st_size if path.exists() else -1}".encode()
@@ -102,12 +88,12 @@ def check_missing(policy: MissingImages, missing: Sequence[str], path: Path, of_
 
 
 def is_standin(root: Path) -> bool:
-    """Whether a folder holds a stand-in, and not a release."""
+    """Return whether a folder holds a stand-in, and not a release."""
     return (root / MARKER).is_file()
 
 
 def parse_json(text: bytes, path: Path, *, at: str | None = None) -> Any:
-    """A JSON value of UTF-8 bytes, or an error that names the file and the place; NaN and repeated keys are errors."""
+    """Return the JSON value of UTF-8 bytes; an error names file and place. NaN and repeated keys are errors."""
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
@@ -132,7 +118,7 @@ def parse_json(text: bytes, path: Path, *, at: str | None = None) -> Any:
 
 
 def read_bytes(path: Path, *, remedy: str | None = None, limit: int = 2_000_000_000) -> bytes:
-    """The bytes of a small index file; a missing, oversized or unreadable one is an error that names it."""
+    """Return the bytes of a small index file; a missing, oversized or unreadable one is an error that names it."""
     try:
         if path.stat().st_size > limit:
             raise DatasetError(path, f"has more than {limit} bytes.", remedy=remedy)
@@ -142,7 +128,7 @@ def read_bytes(path: Path, *, remedy: str | None = None, limit: int = 2_000_000_
 
 
 def read_json(path: Path, *, remedy: str | None = None) -> Any:
-    """A whole JSON file."""
+    """Return the value of a whole JSON file."""
     return parse_json(read_bytes(path, remedy=remedy), path)
 
 
@@ -165,11 +151,9 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     Transparent pixels are shown on white, 16-bit and 32-bit greys are scaled to 8 bits, CMYK and palettes are
     converted, so that every picture has the same meaning: 8 bits of red, green and blue.
 
-    Raises
-    ------
-    DatasetError
-        For a missing, empty, truncated or unknown file, and for one of more than `max_pixels` pixels, which is
-        refused before it is decoded.
+    Raises:
+        DatasetError: for a missing, empty, truncated or unknown file, and for one of more than `max_pixels` pixels,
+            which is refused before it is decoded.
     """
     remedy = "Fetch the file again."
     try:

@@ -22,6 +22,7 @@ LAYOUT = FILE
 _BOUNDS = {"train": (0, 15552), "val": (15552, 18160), "test": (18160, 25959)}
 _N = sum(EXPECTED.values())
 _SHAPES = {"images": (_N, 3, 256, 160), "features": (_N, 300), "genres": (_N, len(GENRES)), "imdb_ids": (_N,)}
+_REMEDY = "Fetch the file again."
 _PLOT = ModalitySpec("text", "stream", width=300, max_length=1)
 
 
@@ -63,6 +64,7 @@ def open_split(root: Path, split: str) -> MMIMDbFile:
     path = root / FILE
     first, last = _BOUNDS[split]
     with _open(path) as file:
+        _check_arrays(file, path)
         genres = np.asarray(file["genres"][first:last], dtype=np.int64)[:, _columns(file, path)]
         ids = [value.decode("ascii", errors="replace") for value in file["imdb_ids"][first:last]]
     if not np.isin(genres, (0, 1)).all():
@@ -93,30 +95,30 @@ def check(root: Path, report: Report) -> None:
 def _open(path: Path) -> Any:
     import h5py
 
-    remedy = "Fetch the file again."
     try:
-        file = h5py.File(path, "r")
+        return h5py.File(path, "r")
     except OSError as error:
-        raise DatasetError(path, f"is not a readable HDF5 file ({error}).", remedy=remedy) from None
-    try:
-        for name, shape in _SHAPES.items():
-            # A link to another file, or data stored in one, could lead out of the folder.
-            if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
-                raise DatasetError(path, "expected a dataset of this file.", at=f"dataset {name!r}", remedy=remedy)
-            data = file[name]
-            if data.is_virtual or data.external:
-                raise DatasetError(path, "refers to another file.", at=f"dataset {name!r}", remedy=remedy)
-            if data.shape != shape or data.dtype.kind not in ("S" if name == "imdb_ids" else "fiu"):
-                problem = f"has shape {data.shape} of {data.dtype}, expected {shape}."
-                raise DatasetError(path, problem, at=f"dataset {name!r}", remedy=remedy)
-    except BaseException:
-        file.close()
-        raise
-    return file
+        raise DatasetError(path, f"is not a readable HDF5 file ({error}).", remedy=_REMEDY) from None
+
+
+def _check_arrays(file: Any, path: Path) -> None:
+    """Raise unless each array has its shape and lies in this file: a link could lead out of the folder."""
+    import h5py
+
+    for name, shape in _SHAPES.items():
+        at = f"dataset {name!r}"
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
+            raise DatasetError(path, "expected a dataset of this file.", at=at, remedy=_REMEDY)
+        data = file[name]
+        if data.is_virtual or data.external:
+            raise DatasetError(path, "refers to another file.", at=at, remedy=_REMEDY)
+        if data.shape != shape or data.dtype.kind not in ("S" if name == "imdb_ids" else "fiu"):
+            problem = f"has shape {data.shape} of {data.dtype}, expected {shape}."
+            raise DatasetError(path, problem, at=at, remedy=_REMEDY)
 
 
 def _columns(file: Any, path: Path) -> list[int]:
-    """Columns of the file's genres in the order of `GENRES`."""
+    """Return the columns of the file's genres in the order of `GENRES`."""
     at = "attribute 'target_names' of 'genres'"
     raw = file["genres"].attrs.get("target_names")
     if raw is None:

@@ -25,15 +25,10 @@ class Collator:
     A modality that is absent from a sample has a mask that is False throughout. A stream longer than its
     specification's `max_length` keeps its first steps.
 
-    Parameters
-    ----------
-    spec
-        The dataset's specification: which modalities, in which order, and the task.
-    processor
-        For text and images; a dataset of streams needs none.
+    Args:
+        spec: the dataset's specification: which modalities, in which order, and the task.
+        processor: for text and images; a dataset of streams needs none.
 
-    Examples
-    --------
     >>> spec = DatasetSpec("toy", (ModalitySpec("audio", "stream", width=2),), "regression", 1, ("mood",), "mae")
     >>> long, short = np.ones((3, 2), np.float32), np.ones((1, 2), np.float32)
     >>> samples = [Sample("a", 0.5, {"audio": long}), Sample("b", 1.0, {"audio": short}),
@@ -52,12 +47,10 @@ class Collator:
             raise ValueError(f"{self.spec.name} has {' and '.join(sorted(kinds))}: pass a processor (load_processor)")
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
-        """The batch of at least one sample.
+        """Return the batch of at least one sample.
 
-        Raises
-        ------
-        ValueError
-            When a stream has another width than the specification says; names sample and modality.
+        Raises:
+            ValueError: a stream has another width than the specification says; names sample and modality.
         """
         if not samples:
             raise ValueError("a batch needs at least one sample")
@@ -70,10 +63,8 @@ class Collator:
         if modality.kind == "stream":
             for sample, value in zip(samples, values, strict=True):
                 if value is not None and (value.ndim != 2 or value.shape[1] != modality.width):
-                    expected = f"(steps, {modality.width})"
-                    raise ValueError(
-                        f"sample {sample.id}: {modality.name} has shape {value.shape}, expected {expected}"
-                    )
+                    problem = f"{modality.name} has shape {value.shape}, expected (steps, {modality.width})"
+                    raise ValueError(f"sample {sample.id}: {problem}")
             return _streams(values, modality)
         if self.processor is None:
             raise ValueError(f"{modality.name} is {modality.kind}: pass a processor (load_processor)")
@@ -118,7 +109,7 @@ def _images(values: Sequence[Any], processor: Processor) -> ModalityBatch:
 
 
 def _zeros(*shape: int, dtype: torch.dtype) -> Tensor:
-    """A batch of zeros; in a worker in shared memory from the start, which saves copying it there."""
+    """Return zeros; in a worker they are in shared memory from the start, which saves copying it there."""
     if get_worker_info() is None:
         return torch.zeros(shape, dtype=dtype)
     storage = torch.UntypedStorage._new_shared(dtype.itemsize * math.prod(shape))
@@ -126,7 +117,7 @@ def _zeros(*shape: int, dtype: torch.dtype) -> Tensor:
 
 
 def label_tensor(labels: Sequence[Any], task: Task) -> Tensor:
-    """Labels as the loss of a task reads them: int64 for classes, float32 for several labels and for regression.
+    """Return labels as the loss of a task reads them: int64 for classes, float32 for several labels and for regression.
 
     >>> label_tensor([1, 0], "binary"), label_tensor([np.array([1, 0])], "multilabel")
     (tensor([1, 0]), tensor([[1., 0.]]))
@@ -144,26 +135,17 @@ def loader(
     workers: int = 0,
     pin_memory: bool = False,
 ) -> DataLoader[Batch]:
-    """A loader of batches; samples are decoded and collated in the workers.
+    """Return a loader of batches; samples are decoded and collated in the workers.
 
-    Parameters
-    ----------
-    split
-        What to read, in any form that has a length and an index.
-    collator
-        Makes a batch of a list of samples.
-    batch_size
-        Samples a batch; the last batch may be smaller.
-    shuffle_seed
-        None reads in file order. A number shuffles: each pass over the loader draws a new order, and the sequence
-        of orders depends on this number alone, not on the workers or the global generators.
-    workers
-        Processes that decode; 0 decodes in this one.
-    pin_memory
-        Put batches in page-locked memory, for asynchronous copies to a GPU.
+    Args:
+        split: what to read, in any form that has a length and an index.
+        collator: makes a batch of a list of samples.
+        batch_size: samples per batch; the last batch may be smaller.
+        shuffle_seed: None reads in file order. A number shuffles: each pass over the loader draws a new order, and
+            the sequence of orders depends on this number alone, not on the workers or the global generators.
+        workers: processes that decode; 0 decodes in this one.
+        pin_memory: put batches in page-locked memory, for asynchronous copies to a GPU.
 
-    Examples
-    --------
     >>> from mmwa_utils import datasets
     >>> split = datasets.open_split("digits", None, "val", views=2)
     >>> batch = next(iter(loader(split, Collator(split.spec), batch_size=4)))

@@ -63,18 +63,15 @@ class _Film:
 class MMIMDb(IndexedSplit):
     """One split of the folder layout; plot and poster are read when a sample is asked for."""
 
-    def __init__(
-        self, name: str, root: Path, films: list[_Film], rows: list[tuple[int, int | None]], state: bytes
-    ) -> None:
-        labels = np.array([films[film].genres for film, _ in rows], dtype=np.int64).reshape(len(rows), len(GENRES))
-        ids = [films[film].id if plot is None else f"{films[film].id}/{plot}" for film, plot in rows]
+    def __init__(self, name: str, root: Path, rows: list[tuple[_Film, int | None]], state: bytes) -> None:
+        labels = np.stack([film.genres for film, _ in rows])
+        ids = [film.id if plot is None else f"{film.id}/{plot}" for film, plot in rows]
         super().__init__(name, SPEC, ids=ids, labels=labels, standin=is_standin(root))
-        self._root, self._films, self._rows, self._state = root, films, rows, state
+        self._root, self._rows, self._state = root, [(film.id, plot) for film, plot in rows], state
 
     def read(self, index: int) -> Sample:
         """Read plot and poster of one row; the plot's film is its `group`."""
-        position, plot = self._rows[index]
-        film = self._films[position].id
+        film, plot = self._rows[index]
         modalities: dict[str, Any] = {}
         if plot is not None:
             modalities["text"] = _read_film(self._root, film)[0][plot]
@@ -87,11 +84,11 @@ class MMIMDb(IndexedSplit):
     def sources(self) -> Iterator[bytes]:
         """Yield the hash of plots, genres and policy, and name and size of each poster."""
         yield self._state
-        yield from (stat_bytes(_poster(self._root, film.id)) for film in self._films)
+        yield from (stat_bytes(_poster(self._root, film)) for film in dict(self._rows))
 
 
 def recognise(root: Path) -> str | None:
-    """The layout in a folder, or None."""
+    """Return the layout in a folder, or None."""
     if (root / "split.json").is_file():
         return LAYOUT
     return hdf5.LAYOUT if (root / hdf5.FILE).is_file() else None
@@ -124,18 +121,18 @@ def open_split(
     films = [_index_film(root, film, digest) for film in _read_splits(root)[split]]
     missing = [f"{film.id}.jpeg" for film in films if not _poster(root, film.id).is_file()]
     check_missing(missing_images, missing, root / "dataset", f"of {len(films)} posters")
-    return MMIMDb(split, root, films, list(_rows(films, plot_policy)), digest.digest())
+    return MMIMDb(split, root, list(_rows(films, plot_policy)), digest.digest())
 
 
-def _rows(films: list[_Film], policy: PlotPolicy) -> Iterator[tuple[int, int | None]]:
-    """(film, plot) for each row; a film without a plot has one row, without text."""
-    for position, film in enumerate(films):
+def _rows(films: list[_Film], policy: PlotPolicy) -> Iterator[tuple[_Film, int | None]]:
+    """Yield film and number of the plot for each row; a film without a plot has one row, without text."""
+    for film in films:
         if not film.lengths:
-            yield position, None
+            yield film, None
         elif policy == "all":
-            yield from ((position, plot) for plot in range(len(film.lengths)))
+            yield from ((film, plot) for plot in range(len(film.lengths)))
         else:
-            yield position, 0 if policy == "first" else int(np.argmax(film.lengths))
+            yield film, 0 if policy == "first" else int(np.argmax(film.lengths))
 
 
 def _poster(root: Path, film: str) -> Path:
@@ -143,7 +140,7 @@ def _poster(root: Path, film: str) -> Path:
 
 
 def _read_splits(root: Path) -> dict[str, list[str]]:
-    """Film ids of each split, checked: known keys, seven digits, no film twice."""
+    """Return the film ids of each split, checked: known keys, seven digits, no film twice."""
     path = root / "split.json"
     value = read_json(path, remedy="See `mmwa data where mm_imdb`.")
     owner: dict[str, str] = {}
@@ -181,16 +178,11 @@ def _read_film(root: Path, film: str) -> tuple[list[str], list[str], bytes]:
 def _index_film(root: Path, film: str, digest: Any) -> _Film:
     plots, names, content = _read_film(root, film)
     digest.update(film.encode() + content)
-    genres = np.zeros(len(GENRES), dtype=np.int64)
     for name in names:
-        if name in DROPPED:
-            continue
-        if name not in GENRES:
-            path = root / "dataset" / f"{film}.json"
-            remedy = f"Expected one of {', '.join((*GENRES, *DROPPED))}."
+        if name not in (*GENRES, *DROPPED):
+            path, remedy = root / "dataset" / f"{film}.json", f"Expected one of {', '.join((*GENRES, *DROPPED))}."
             raise DatasetError(path, f"unknown genre {name[:40]!r}.", at="key 'genres'", remedy=remedy)
-        genres[GENRES.index(name)] = 1
-    return _Film(film, genres, tuple(len(plot) for plot in plots))
+    return _Film(film, np.array([name in names for name in GENRES], dtype=np.int64), tuple(map(len, plots)))
 
 
 def verify(root: Path) -> Report:

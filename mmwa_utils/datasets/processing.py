@@ -37,14 +37,10 @@ class Encoded:
 class Processor:
     """A tokenizer and an image processor, with the limits that the model has.
 
-    Parameters
-    ----------
-    tokenizer
-        A fast tokenizer of transformers.
-    images
-        transformers' `ViltImageProcessorPil`.
-    max_text_length
-        Longer texts are cut to this many tokens, [CLS] and [SEP] included; ViLT has 40 positions.
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        images: transformers' `ViltImageProcessorPil`.
+        max_text_length: longer texts are cut to this many tokens, [CLS] and [SEP] included; ViLT has 40 positions.
     """
 
     def __init__(self, tokenizer: Any, images: Any, *, max_text_length: int = 40) -> None:
@@ -53,25 +49,10 @@ class Processor:
         if not (images.do_resize and images.do_rescale and images.do_normalize):
             raise ValueError("the image processor must resize, rescale and normalise, as ViLT's does")
         self.tokenizer, self.images, self.max_text_length = tokenizer, images, max_text_length
-
-    @property
-    def vocabulary_size(self) -> int:
-        """Number of rows that a word embedding needs."""
-        return len(self.tokenizer)
-
-    @property
-    def shortest_edge(self) -> int:
-        """Pixels of a processed picture's shorter side."""
-        return int(self.images.size["shortest_edge"])
-
-    @property
-    def size_divisor(self) -> int:
-        """Sides of a processed picture are multiples of this: the patch size that goes with the processor."""
-        return int(self.images.size_divisor)
-
-    @property
-    def _longest_edge(self) -> int:
-        return int(1333 / 800 * self.shortest_edge)  # ViLT's own limit on the aspect ratio
+        self.vocabulary_size = len(tokenizer)  # rows that a word embedding needs
+        self.shortest_edge = int(images.size["shortest_edge"])
+        self.longest_edge = int(1333 / 800 * self.shortest_edge)  # ViLT's own limit on the aspect ratio
+        self.size_divisor = int(images.size_divisor)  # sides are multiples of this: the patch size of the model
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Token ids of texts; a text longer than `max_text_length` tokens is cut."""
@@ -88,17 +69,6 @@ class Processor:
         special = encoded["special_tokens_mask"].astype(bool) & mask  # transformers counts padding as special
         return Encoded(encoded["input_ids"].astype(np.int64), mask, special, encoded["offset_mapping"])
 
-    def pixels(self, image: Image.Image) -> Float[np.ndarray, "3 height width"]:
-        """One RGB picture resized (aspect kept, sides multiples of `size_divisor`) and scaled, for ViLT to [-1, 1].
-
-        The same numbers as the image processor's own call, to float32 rounding, at a fraction of its time: it
-        copies a picture seven times on the way.
-        """
-        resized = self.resized(image)
-        values = np.empty((3, *resized.shape[:2]), dtype=np.float32)
-        self.scale_into(resized, values)
-        return values
-
     def resized(self, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
         """The picture at its final size, still in 8 bits; sizes and filter are the image processor's."""
         from transformers.models.vilt.image_processing_pil_vilt import get_resize_output_image_size
@@ -108,7 +78,7 @@ class Processor:
         height, width = get_resize_output_image_size(
             shape,
             shorter=self.shortest_edge,
-            longer=self._longest_edge,
+            longer=self.longest_edge,
             size_divisor=self.size_divisor,
             input_data_format="channels_first",
         )
@@ -129,7 +99,7 @@ class Processor:
 
     def _not_too_thin(self, image: Image.Image) -> Image.Image:
         # transformers rounds the shorter side of a very long picture down to 0 and fails: widen it to one patch.
-        limit = self._longest_edge // (self.size_divisor + 1)
+        limit = self.longest_edge // (self.size_divisor + 1)
         width, height = image.size
         if max(width, height) <= limit * min(width, height):
             return image
@@ -140,17 +110,13 @@ class Processor:
 def load_processor(source: Path | str = PRETRAINED, *, max_text_length: int = 40) -> Processor:
     """Read a processor with `from_pretrained`.
 
-    Parameters
-    ----------
-    source
-        A folder, such as `data_root / "processor"` of a stand-in, or the name of a checkpoint in the local cache.
-    max_text_length
-        Limit on tokens of a text.
+    Args:
+        source: a folder, such as `data_root / "processor"` of a stand-in, or the name of a checkpoint in the local
+            cache; nothing is downloaded.
+        max_text_length: limit on the tokens of a text.
 
-    Raises
-    ------
-    DatasetError
-        When it is neither; nothing is downloaded.
+    Raises:
+        DatasetError: there is no processor.
     """
     from transformers import AutoTokenizer, ViltImageProcessorPil
 

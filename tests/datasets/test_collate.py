@@ -1,6 +1,7 @@
 """Batches: masks say what is real, absence is seen, nothing depends on workers; the processor is transformers' own."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ STREAMS = DatasetSpec(
     "mae",
 )
 PAIR = datasets.spec("hateful_memes")
+IMAGE = replace(PAIR, modalities=PAIR.modalities[1:])
 
 
 def _pair(identifier: str, text: str | None, size: tuple[int, int] | None) -> Sample:
@@ -169,8 +171,9 @@ def test_processing_is_what_transformers_does(memes: Path, processor: Processor)
 @pytest.mark.parametrize("size", [(64, 64), (41, 97), (301, 200), (30, 20)])
 def test_any_size_gives_the_pixels_of_transformers(processor: Processor, size: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    expected = processor.images(Image.fromarray(noise), do_pad=False, return_tensors="np")["pixel_values"][0]
-    np.testing.assert_allclose(processor.pixels(Image.fromarray(noise)), expected, atol=1e-6)  # float32 rounding
+    expected = processor.images(Image.fromarray(noise), do_pad=False, return_tensors="pt")["pixel_values"]
+    found = Collator(IMAGE, processor)([Sample("1", 0, {"image": Image.fromarray(noise)})]).modalities["image"]
+    torch.testing.assert_close(found.values, expected, rtol=0, atol=1e-6)  # float32 rounding
 
 
 def test_no_word_of_the_standin_is_unknown(memes: Path, films: Path) -> None:
@@ -191,11 +194,12 @@ def test_offsets_point_into_the_text(processor: Processor) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (3000, 2), (7, 9), (500, 64)])
 def test_pictures_of_any_shape_become_whole_patches(processor: Processor, size: tuple[int, int]) -> None:
-    pixels = processor.pixels(Image.new("RGB", size, "white"))
-    assert pixels.dtype == np.float32
-    assert min(pixels.shape[1:]) >= processor.size_divisor
-    assert all(side % processor.size_divisor == 0 for side in pixels.shape[1:])
-    np.testing.assert_allclose(pixels, 1.0, atol=1e-6)
+    samples = [Sample("1", 0, {"image": Image.new("RGB", size, "white")})]
+    pixels = Collator(IMAGE, processor)(samples).modalities["image"].values
+    assert pixels.dtype == torch.float32
+    assert min(pixels.shape[2:]) >= processor.size_divisor
+    assert all(side % processor.size_divisor == 0 for side in pixels.shape[2:])
+    torch.testing.assert_close(pixels, torch.ones_like(pixels), rtol=0, atol=1e-6)
 
 
 def test_a_folder_without_a_processor_is_an_error(tmp_path: Path) -> None:
