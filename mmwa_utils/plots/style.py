@@ -80,7 +80,7 @@ def figure(
         columns: columns of axes.
         width: width of the whole figure in inches; 7.2 fills the text column.
         height: height in inches; by default each axes is drawn at the ratio 4 to 3.
-        standin: mark the figure as made from a stand-in.
+        standin: write on the face of the figure that its data are a stand-in's.
         subplot_options: handed to `matplotlib.pyplot.subplots`, such as `sharey=True`.
 
     >>> drawing, axes = figure(1, 2, standin=True)
@@ -92,23 +92,9 @@ def figure(
         tall = height if height is not None else rows * (width / columns) * 0.75
         drawing, axes = plt.subplots(rows, columns, figsize=(width, tall), **subplot_options)
     if standin:
-        mark_standin(drawing)
+        mark: dict[str, Any] = {"fontsize": 9, "color": PAPER, "backgroundcolor": VERMILION}
+        drawing.text(1.0, 1.0, "stand-in data", ha="right", va="bottom", **mark)
     return drawing, axes
-
-
-def mark_standin(drawing: Figure) -> None:
-    """Write on the face of a figure that its data are a stand-in's."""
-    drawing.text(
-        1.0,
-        1.0,
-        "stand-in data",
-        ha="right",
-        va="bottom",
-        fontsize=9,
-        color=PAPER,
-        backgroundcolor=VERMILION,
-        transform=drawing.transFigure,
-    )
 
 
 def hide_ticks(axes: Axes) -> Axes:
