@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from mmwa_utils import datasets
-from mmwa_utils.datasets.collate import Collator, loader
+from mmwa_utils.datasets.collate import Collator
 from mmwa_utils.datasets.processing import Processor, load_processor
 from standins.processor import write_processor
 
@@ -106,13 +106,9 @@ def measure(name: str, shape: tuple[int, int], *, count: int, workers: int, roun
         write_memes(root, shape, count)
         processor = load_processor(root / "processor")
         split = datasets.open_split("hateful_memes", root, "train")
-        ours = loader(split, Collator(split.spec, processor), batch_size=32, workers=workers)
-        bare = DataLoader(
-            Bare(sorted((root / "img").iterdir()), _final_size(processor, shape)),
-            batch_size=32,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-        )
+        options: dict[str, Any] = {"batch_size": 32, "num_workers": workers, "persistent_workers": workers > 0}
+        ours: DataLoader[Any] = DataLoader(split, collate_fn=Collator(split.spec, processor), **options)  # type: ignore[arg-type]
+        bare = DataLoader(Bare(sorted((root / "img").iterdir()), _final_size(processor, shape)), **options)
         sides: dict[str, Callable[[], Taken]] = {"bare": lambda: epoch(bare), "ours": lambda: epoch(ours)}
         for run in sides.values():
             run()  # starts workers, fills the cache of files

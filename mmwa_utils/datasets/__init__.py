@@ -21,21 +21,6 @@ from mmwa_utils.datasets._files import DatasetError
 from mmwa_utils.datasets._report import Report
 from mmwa_utils.types import DatasetSpec, Split
 
-__all__ = [
-    "Dataset",
-    "DatasetError",
-    "Report",
-    "convert",
-    "describe",
-    "load",
-    "module",
-    "names",
-    "open_split",
-    "spec",
-    "verify",
-    "where",
-]
-
 _NAMES = ("cmu_mosei", "digits", "hateful_memes", "medfuse", "mm_imdb", "ur_funny")
 
 

@@ -145,14 +145,14 @@ def read_json_lines(path: Path, *, remedy: str | None = None) -> Iterator[tuple[
         yield number, value
 
 
-def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_image(path: Path) -> Image.Image:
     """Decode one picture to RGB.
 
     Transparent pixels are shown on white, 16-bit and 32-bit greys are scaled to 8 bits, CMYK and palettes are
     converted, so that every picture has the same meaning: 8 bits of red, green and blue.
 
     Raises:
-        DatasetError: for a missing, empty, truncated or unknown file, and for one of more than `max_pixels` pixels,
+        DatasetError: for a missing, empty, truncated or unknown file, and for one of more than `MAX_PIXELS` pixels,
             which is refused before it is decoded.
     """
     remedy = "Fetch the file again."
@@ -162,8 +162,8 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore")  # Pillow warns at its own limit; ours is the one below
             width, height = image.size
-            if width * height > max_pixels:
-                problem = f"{width} x {height} pixels are more than the limit of {max_pixels}."
+            if width * height > MAX_PIXELS:
+                problem = f"{width} x {height} pixels are more than the limit of {MAX_PIXELS}."
                 raise DatasetError(path, problem, remedy="A picture of the release is smaller.")
             return _to_rgb(image)
     except DatasetError:

@@ -1,9 +1,9 @@
-"""Samples to a batch: tokens or pixels with masks, labels and ids; and loaders whose order no worker count changes."""
+"""Samples to a batch: tokens or pixels with masks, labels and ids."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler, Sampler, SequentialSampler, get_worker_info
+from torch.utils.data import get_worker_info
 
 from mmwa_utils.datasets.processing import Processor
-from mmwa_utils.types import Batch, DatasetSpec, ModalityBatch, ModalitySpec, Sample, Split, Task
+from mmwa_utils.types import Batch, DatasetSpec, ModalityBatch, ModalitySpec, Sample, Task
 
 
 @dataclass(frozen=True)
@@ -124,46 +124,3 @@ def label_tensor(labels: Sequence[Any], task: Task) -> Tensor:
     """
     dtype = torch.int64 if task in ("binary", "multiclass") else torch.float32
     return torch.from_numpy(np.asarray(labels)).to(dtype)
-
-
-def loader(
-    split: Split,
-    collator: Callable[[list[Sample]], Batch],
-    *,
-    batch_size: int,
-    shuffle_seed: int | None = None,
-    workers: int = 0,
-    pin_memory: bool = False,
-) -> DataLoader[Batch]:
-    """Return a loader of batches; samples are decoded and collated in the workers.
-
-    Args:
-        split: what to read, in any form that has a length and an index.
-        collator: makes a batch of a list of samples.
-        batch_size: samples per batch; the last batch may be smaller.
-        shuffle_seed: None reads in file order. A number shuffles: each pass over the loader draws a new order, and
-            the sequence of orders depends on this number alone, not on the workers or the global generators.
-        workers: processes that decode; 0 decodes in this one.
-        pin_memory: put batches in page-locked memory, for asynchronous copies to a GPU.
-
-    >>> from mmwa_utils import datasets
-    >>> split = datasets.open_split("digits", None, "val", views=2)
-    >>> batch = next(iter(loader(split, Collator(split.spec), batch_size=4)))
-    >>> batch.modalities["right"].values.shape, len(batch.ids)
-    (torch.Size([4, 8, 5]), 4)
-    """
-    sampler: Sampler[int] = SequentialSampler(split)
-    if shuffle_seed is not None:
-        sampler = RandomSampler(split, generator=torch.Generator().manual_seed(shuffle_seed))
-    return DataLoader(
-        split,  # type: ignore[arg-type]
-        batch_size=batch_size,
-        sampler=sampler,
-        # The loader itself draws a seed for its workers: from a generator of its own, or with workers the orders
-        # would differ from those without, and the global generator would move.
-        generator=torch.Generator().manual_seed(0),
-        num_workers=workers,
-        collate_fn=collator,
-        pin_memory=pin_memory,
-        persistent_workers=workers > 0,
-    )

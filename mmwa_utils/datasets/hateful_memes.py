@@ -45,13 +45,8 @@ SPEC = DatasetSpec(
     metric="auroc",
 )
 
-FILES = {
-    "train": "train.jsonl",
-    "val": "dev_seen.jsonl",
-    "test": "test_seen.jsonl",
-    "dev_unseen": "dev_unseen.jsonl",
-    "test_unseen": "test_unseen.jsonl",
-}
+FILES = {"train": "train.jsonl", "val": "dev_seen.jsonl", "test": "test_seen.jsonl"}
+FILES |= {name: f"{name}.jsonl" for name in ("dev_unseen", "test_unseen")}
 EXPECTED = {"train": 8500, "val": 500, "test": 1000, "dev_unseen": 540, "test_unseen": 2000}
 SPLITS = tuple(FILES)
 LAYOUT = "jsonl + img"
