@@ -52,7 +52,7 @@ def read_split(
     path: Path,
     at: str,
     widths: Mapping[str, int],
-    cut: Callable[[Streams, Mapping[str, Any], str], Streams],
+    cut: Callable[[Streams, Mapping[str, Any]], Streams],
     *,
     labels: str,
     valid: Callable[[np.ndarray], Float[np.ndarray, " n"]],
@@ -66,8 +66,7 @@ def read_split(
         path: Its file.
         at: Its key, for errors.
         widths: The streams' names and numbers of features.
-        cut: Takes a sample's streams, its entries of the `others` and its place, and returns the streams without
-            padding.
+        cut: Takes a sample's streams and its entries of the `others`, and returns the streams without padding.
         labels: The labels' key.
         valid: Returns the labels, with NaN for a wrong one.
         expected: What a valid label is, for errors.
@@ -88,7 +87,10 @@ def read_split(
     collected = Collected(texts=[as_text(text) for text in columns.get("raw_text", ())])
     for i, identifier in enumerate(columns["id"]):
         padded = {name: finite(columns[name][i], collected.repairs, name) for name in widths}
-        streams = cut(padded, {name: columns[name][i] for name in others}, f"row {i}")
+        try:
+            streams = cut(padded, {name: columns[name][i] for name in others})
+        except ValueError as error:
+            raise DatasetError(path, f"{error}.", at=f"{at}, row {i}", remedy=_REMEDY) from None
         collected.add(as_text(identifier), truth[i], streams)
     return collected
 
@@ -194,30 +196,31 @@ def cut_together(streams: Streams, *rest: object) -> dict[str, Float[np.ndarray,
     >>> text, audio = np.array([[0.0], [0.0], [5.0], [0.0]]), np.array([[0.0], [0.0], [0.0], [1.0]])
     >>> {name: stream.tolist() for name, stream in cut_together({"text": text, "audio": audio}).items()}
     {'text': [[5.0], [0.0]], 'audio': [[0.0], [1.0]]}
+
+    Raises `ValueError` when the streams have different numbers of steps.
     """
+    steps = {name: len(stream) for name, stream in streams.items()}
+    if len(set(steps.values())) > 1:
+        raise ValueError(f"the numbers of steps differ, so words are not aligned: {steps}")
     used = np.flatnonzero(np.any([stream.any(axis=1) for stream in streams.values()], axis=0))
     kept = slice(used[0], used[-1] + 1) if used.size else slice(0, 0)
     return {name: stream[kept] for name, stream in streams.items()}
 
 
-def declared(
-    stream: Float[np.ndarray, "steps width"], length: Any, path: Path, at: str
-) -> Float[np.ndarray, "kept width"]:
+def declared(stream: Float[np.ndarray, "steps width"], length: Any, name: str) -> Float[np.ndarray, "kept width"]:
     """The `length` steps that a file says are real: the first ones, or the last ones where it pads at the front.
 
-    Raises `DatasetError` for a length that is no whole number from 0 to the number of steps, or that leaves out a
-    step which is not 0.
+    Raises `ValueError` for a length that is no whole number from 0 to the number of steps, or that leaves out a step
+    which is not 0.
     """
     if not isinstance(length, int | float | np.number) or length not in range(len(stream) + 1):
-        problem = f"the length is {str(length)[:40]}, expected a whole number from 0 to {len(stream)}."
-        raise DatasetError(path, problem, at=at, remedy=_REMEDY)
+        raise ValueError(f"{name} is {str(length)[:40]}, expected a whole number from 0 to {len(stream)}")
     n = int(length)
     if not stream[n:].any():
         return stream[:n]
     if not stream[: len(stream) - n].any():
         return stream[len(stream) - n :]
-    problem = f"the length is {n}, but steps outside the first and outside the last {n} are not 0."
-    raise DatasetError(path, problem, at=at, remedy=_REMEDY)
+    raise ValueError(f"{name} is {n}, but steps outside the first and outside the last {n} are not 0")
 
 
 def or_absent(stream: Float[np.ndarray, "steps width"]) -> Float[np.ndarray, "kept width"]:

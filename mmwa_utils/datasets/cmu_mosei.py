@@ -146,7 +146,7 @@ def _multibench_split(part: Any, path: Path, key: str) -> Collected:
 
 def _mmsa_split(part: Any, path: Path, key: str) -> Collected:
     widths = WIDTHS[path.name]
-    lengths = ("audio_lengths", "vision_lengths") if path.name == "unaligned_50.pkl" else ()
+    lengths = {"vision": "vision_lengths", "audio": "audio_lengths"} if path.name == "unaligned_50.pkl" else {}
     part = require(part, ("text", "text_bert"), path, key)
     n_steps = as_array(part["text"], path, f"{key}/text", width=widths["text"]).shape[1]
     bert = as_array(part["text_bert"], path, f"{key}/text_bert")
@@ -154,16 +154,15 @@ def _mmsa_split(part: Any, path: Path, key: str) -> Collected:
         problem = f"has shape {bert.shape}, expected (n, 3, {n_steps}): ids, mask and types of tokens."
         raise DatasetError(path, problem, at=f"{key}/text_bert")
 
-    def cut(streams: Streams, row: Mapping[str, Any], at: str) -> Streams:
+    def cut(streams: Streams, row: Mapping[str, Any]) -> Streams:
         # BERT's vectors are not 0 at padding; its attention mask says which are real.
         text = {"text": streams["text"][row["text_bert"][1] > 0]}
         rest = {name: stream for name, stream in streams.items() if name != "text"}
         if not lengths:
             return text | cut_together(rest)
-        places = {name: f"{key}/{name}_lengths, {at}" for name in rest}
-        return text | {name: declared(rest[name], row[f"{name}_lengths"], path, places[name]) for name in rest}
+        return text | {name: declared(rest[name], row[length], length) for name, length in lengths.items()}
 
-    others, part = ("raw_text", "text_bert", *lengths), {**part, "text_bert": bert}
+    others, part = ("raw_text", "text_bert", *lengths.values()), {**part, "text_bert": bert}
     return _rows(part, path, key, widths, cut, labels="regression_labels", valid=_sentiment, others=others)
 
 

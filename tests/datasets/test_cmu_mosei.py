@@ -146,6 +146,7 @@ def test_the_file_can_be_chosen_and_options_are_checked(tmp_path: Path) -> None:
         ("vision", np.zeros((2, 50, 34)), r"test/vision: has shape \(2, 50, 34\), expected shape .*35"),
         ("audio", [np.zeros((50, 74)), np.zeros((49, 74))], "test/audio: the rows differ in shape"),
         ("text", None, "test/text: expected numbers"),
+        ("audio", np.ones((2, 400, 74)), "test, row 0: the numbers of steps differ, so words are not aligned"),
         ("id", np.array([["trainvid", "0.5", "0.9"]] * 2), "'trainvid_0.5_0.9' is in both train and test"),
     ],
 )
@@ -161,9 +162,9 @@ def test_a_broken_multibench_file_is_named_with_its_key(tmp_path: Path, key: str
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("vision_lengths", [501, 1], "valid/vision_lengths, row 0: the length is 501, expected .* 0 to 500"),
-        ("vision_lengths", [3, 3], "valid/vision_lengths, row 0: the length is 3, but steps outside"),
-        ("audio_lengths", [6, "x"], "valid/audio_lengths, row 1: the length is x"),
+        ("vision_lengths", [501, 1], "valid, row 0: vision_lengths is 501, expected .* 0 to 500"),
+        ("vision_lengths", [3, 3], "valid, row 0: vision_lengths is 3, but steps outside"),
+        ("audio_lengths", [6, "x"], "valid, row 1: audio_lengths is x"),
         ("audio_lengths", [6], "valid: the numbers of samples differ"),
         ("text_bert", np.zeros((2, 3, 40)), r"valid/text_bert: has shape \(2, 3, 40\), expected \(n, 3, 50\)"),
         ("raw_text", "words", "valid/raw_text: expected a list, found str"),
