@@ -7,35 +7,19 @@ so that what they have in common cancels in their differences.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
-from mmwa_utils.corruption import Representation
-from mmwa_utils.evaluation.conditions import Clean, Condition, Without
-from mmwa_utils.evaluation.metrics import LOWER_IS_BETTER
-from mmwa_utils.evaluation.shapley import subsets
+from mmwa_utils.evaluation.metrics import LOWER_IS_BETTER, Counts
 from mmwa_utils.evaluation.statistics import Resamples, measure
 from mmwa_utils.training.store import Predictions
 from mmwa_utils.types import Task
 
 
-def subset_conditions(
-    modalities: Sequence[str], representation: Representation = "masked"
-) -> dict[frozenset[str], Condition]:
-    """Return for each subset of the modalities the condition that takes the others away.
-
-    The empty subset is always `masked`: whatever stands for a lost modality, given none the prior is predicted.
-    """
-    lost = {some: tuple(name for name in modalities if name not in some) for some in subsets(modalities)}
-    return {some: Without(gone, representation if some else "masked") if gone else Clean()
-            for some, gone in lost.items()}  # fmt: skip
-
-
 def coalition_values(
-    task: Task, metric: str, predictions: Mapping[Any, Predictions], counts: Int[np.ndarray, "resamples samples"]
+    task: Task, metric: str, predictions: Mapping[Any, Predictions], counts: Counts
 ) -> dict[Any, Resamples]:
     """Return the value of each set of predictions on every resample; of no modality, the better of two constants'.
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmwa_utils.evaluation.conditions import Clean, Without
-from mmwa_utils.evaluation.reliance import coalition_values, subset_conditions
+from mmwa_utils.evaluation.reliance import coalition_values
 from mmwa_utils.evaluation.shapley import imbalance, shapley, shares, subsets
 from mmwa_utils.evaluation.statistics import draw_counts
 from mmwa_utils.training import Predictions
@@ -107,10 +106,3 @@ class TestKnownAnswers:
         assert v[frozenset("ab")][0] == pytest.approx(2 / 3)
         assert all(value == 0 for value in shapley(v).values())
         assert np.isnan(imbalance(shapley(v))).all()
-
-
-def test_each_subset_takes_the_others_away_and_given_nothing_the_prior_answers() -> None:
-    takes = subset_conditions(("text", "image"), "zeros")
-    assert takes[frozenset(["text", "image"])] == Clean()
-    assert takes[frozenset(["text"])] == Without(("image",), "zeros")
-    assert takes[frozenset()] == Without(("text", "image"), "masked")
