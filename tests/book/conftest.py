@@ -50,7 +50,7 @@ def built_site(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Site
 
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Keep the test's output clear of one line a request."""
+        """Keep the test's output clear of one line per request."""
 
 
 @pytest.fixture(scope="session")
