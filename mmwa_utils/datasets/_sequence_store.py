@@ -36,13 +36,15 @@ Read = Callable[[], Iterator[tuple[str, Collected]]]
 
 @dataclass(frozen=True)
 class Store:
-    """A folder with one converted file per split."""
+    """A folder with one converted file per split.
+
+    `sources` are the SHA-256 of the release's files, by name; `longest` the most steps that a sample has, for each
+    modality, over all splits.
+    """
 
     folder: Path
     sources: Mapping[str, str]
-    """SHA-256 of each file of the release, by name."""
     longest: Mapping[str, int]
-    """The most steps that a sample has, for each modality, over all splits."""
     standin: bool
 
     def file(self, split: str) -> Path:
@@ -71,7 +73,7 @@ def open_store(root: Path, names: Sequence[str], kind: str, read: Read) -> Store
 
 
 def cache_folder(root: Path) -> Path:
-    """Where converted files of a data folder are kept: inside it, or in the user's cache if it cannot be written to."""
+    """Return where converted files of a folder are kept: in it, or in the user's cache if it cannot be written to."""
     inside = root / ".mmwa"
     if os.access(inside if inside.exists() else root, os.W_OK):
         return inside
@@ -155,11 +157,11 @@ class SequenceSplit(IndexedSplit):
         return self._file.get_slice(name)[start:stop] if stop > start else ()
 
     def sources(self) -> Iterator[bytes]:
-        """The SHA-256 of the release's files, the version of the conversion and the option."""
+        """Yield the SHA-256 of the release's files, the version of the conversion and the option."""
         yield json.dumps([_FORMAT, self._words, sorted(self._sources.items())]).encode()
 
     def lengths(self, name: str) -> Int[np.ndarray, " samples"]:
-        """Steps of a modality in each sample, 0 where it is absent; words are counted between spaces."""
+        """Return the steps of a modality in each sample, 0 where it is absent; words are counted between spaces."""
         if name == self._words:
             return np.asarray([len(text.split()) for text in self._texts], dtype=np.int64)
         return np.diff(self._offsets[name])

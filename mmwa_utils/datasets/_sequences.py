@@ -137,7 +137,7 @@ def as_array(value: Any, path: Path, at: str, *, width: int | None = None, ndim:
 
 
 def flat_labels(value: Any, path: Path, at: str) -> Shaped[np.ndarray, " n"]:
-    """Labels of shape (n,), (n, 1) or (n, 1, 1) as (n,), or an error that tells the shape found."""
+    """Return labels of shape (n,), (n, 1) or (n, 1, 1) as (n,), or raise an error with the shape found."""
     array = as_array(value, path, at, ndim=None)
     if array.ndim == 0 or array.size != len(array):
         raise DatasetError(path, f"has shape {array.shape}, expected one number per sample.", at=at)
@@ -145,7 +145,7 @@ def flat_labels(value: Any, path: Path, at: str) -> Shaped[np.ndarray, " n"]:
 
 
 def as_text(value: Any) -> str:
-    """Text of an id or a sentence: pickles of Python 2 hold bytes, arrays of one element, and broken UTF-8."""
+    """Return the text of an id or a sentence: pickles of Python 2 hold bytes, arrays of one element, and broken UTF-8."""
     if isinstance(value, np.ndarray) and not value.ndim:
         return as_text(value.item())
     if isinstance(value, np.ndarray | list | tuple):
@@ -172,7 +172,7 @@ def same_count(columns: Mapping[str, Any], path: Path, at: str) -> None:
 def finite(
     stream: Shaped[np.ndarray, "steps width"], repairs: Counter[str], name: str
 ) -> Float[np.ndarray, "steps width"]:
-    """The stream as float32, with NaN and ±inf (log-features of silence in the audio) set to 0 and counted.
+    """Return the stream as float32, with NaN and ±inf (log-features of silence in the audio) set to 0 and counted.
 
     >>> repairs = Counter()
     >>> finite(np.array([[1.0, -np.inf]]), repairs, "audio").tolist(), dict(repairs)
@@ -208,7 +208,7 @@ def cut_together(streams: Streams, *rest: object) -> dict[str, Float[np.ndarray,
 
 
 def declared(stream: Float[np.ndarray, "steps width"], length: Any, name: str) -> Float[np.ndarray, "kept width"]:
-    """The `length` steps that a file says are real: the first ones, or the last ones where it pads at the front.
+    """Return the `length` steps that a file says are real: the first ones, or the last ones where it pads at the front.
 
     Raises `ValueError` for a length that is no whole number from 0 to the number of steps, or that leaves out a step
     which is not 0.
@@ -224,5 +224,5 @@ def declared(stream: Float[np.ndarray, "steps width"], length: Any, name: str) -
 
 
 def or_absent(stream: Float[np.ndarray, "steps width"]) -> Float[np.ndarray, "kept width"]:
-    """The stream, or one without steps where it is 0 throughout: the release lacks it (no face found, no sound)."""
+    """Return the stream, without steps where it is 0 throughout: the release lacks it (no face found, no sound)."""
     return stream if stream.any() else stream[:0]

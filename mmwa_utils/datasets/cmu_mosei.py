@@ -72,7 +72,7 @@ def _present(root: Path) -> list[str]:
 
 
 def recognise(root: Path) -> str | None:
-    """The name of the layout that the folder holds, or None."""
+    """Return the name of the layout that the folder holds, or None."""
     return next((FILES[name] for name in _present(root)), None)
 
 
@@ -102,7 +102,7 @@ SPEC = _specification(MULTIBENCH, "features")
 
 
 def open_split(root: Path, split: str, *, file: str | None = None, words: str = "features") -> SequenceSplit:
-    """One split; the pickle is converted when it is first opened, and then only its index is read.
+    """Return one split; the pickle is converted when it is first opened, and then only its index is read.
 
     `file` chooses among several files in the folder; `words="raw"` gives the text of MMSA's files as strings for a
     tokenizer instead of their BERT features. Raises `ValueError` for an option that the file does not have.
@@ -122,7 +122,7 @@ def convert(root: Path) -> list[Path]:
 
 
 def verify(root: Path) -> Report:
-    """Found against expected counts of each split, labels, repairs and sequences; never raises on bad data."""
+    """Report found and expected counts of each split, labels, repairs and sequences; never raise on bad data."""
     name = next(iter(_present(root)), MULTIBENCH)
     note = "The paper used 16265 / 1869 / 4643 samples, the counts of mosei_senti_data.pkl."
     if name != MULTIBENCH:

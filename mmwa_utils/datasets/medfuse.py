@@ -67,7 +67,7 @@ SPEC = DatasetSpec(
 
 
 def recognise(root: Path) -> str | None:
-    """The name of the layout that the folder holds, or None."""
+    """Return the name of the layout that the folder holds, or None."""
     return "MIMIC-IV benchmark with MIMIC-CXR-JPG" if (root / TASK / "train_listfile.csv").is_file() else None
 
 
@@ -87,7 +87,7 @@ class MedFuseSplit(IndexedSplit):
         super().__init__(name, SPEC, ids=ids, labels=labels, standin=is_standin(root))
 
     def read(self, index: int) -> Sample:
-        """The normalised 76 features (48, 76) and, where the stay has one, the X-ray in RGB."""
+        """Return the normalised 76 features (48, 76) and, where the stay has one, the X-ray in RGB."""
         stay = self.stays[index]
         modalities: dict[str, Any] = {"ehr": self.normaliser(features(self._folder / stay.name))}
         if stay.dicom_id is not None:
@@ -97,11 +97,11 @@ class MedFuseSplit(IndexedSplit):
         return Sample(self._ids[index], stay.label, modalities, absent, group)
 
     def xray_path(self, dicom_id: str) -> Path:
-        """Where the X-ray of this name lies."""
+        """Return where the X-ray of this name lies."""
         return inside(self._xrays, f"{dicom_id}.jpg")
 
     def sources(self) -> Iterator[bytes]:
-        """Listed stays with their X-rays, name and size of each file, and the normalisation."""
+        """Yield the listed stays with their X-rays, name and size of each file, and the normalisation."""
         yield repr((self.normaliser.mean.tolist(), self.normaliser.std.tolist())).encode()
         for stay in self.stays:
             yield repr((stay.name, stay.label, stay.dicom_id)).encode()
@@ -110,12 +110,12 @@ class MedFuseSplit(IndexedSplit):
 
 
 def features(path: Path) -> Float[np.ndarray, "48 76"]:
-    """The 76 features of a time series' file, not normalised."""
+    """Return the 76 features of a time series' file, not normalised."""
     return discretise(read_timeseries(path))
 
 
 def normaliser(root: Path, stays: Sequence[Stay]) -> Normaliser:
-    """Statistics of the training stays, computed once and kept with the SHA-256 of what they came from."""
+    """Return the training stays' statistics, computed once and kept with the SHA-256 of what they came from."""
     paths = [inside(series_folder(root, "train"), stay.name) for stay in stays]
     digest = hashlib.sha256(b"1")
     for path in paths:
@@ -152,7 +152,7 @@ def open_split(
     xray_root: Path | str | None = None,
     missing_images: MissingImages = "error",
 ) -> MedFuseSplit:
-    """One split; reads the tables and, the first time, every training stay for the normalisation.
+    """Return one split; this reads the tables and, the first time, every training stay for the normalisation.
 
     `xray_root` is the folder with the X-rays' metadata and `resized/`, if it is another. With
     `missing_images="absent"` an X-ray whose file is not there counts as absent; otherwise reading the sample fails.
@@ -161,7 +161,7 @@ def open_split(
 
 
 def verify(root: Path) -> Report:
-    """Tables, counts, missingness, every time series and every X-ray that a stay needs; never raises on bad data."""
+    """Check tables, counts, missingness, each time series and each X-ray that is needed; never raise on bad data."""
     report = Report(SPEC.name, root, recognise(root), is_standin(root))
     report.note("The paper used 18845 / 2138 / 5243 stays, also those without an X-ray (about 74 % in training).")
     try:

@@ -31,12 +31,14 @@ _LARGEST_FILE = 20_000_000  # bytes; a release's have some ten thousand
 
 @dataclass(frozen=True)
 class Channel:
-    """One of the 17 charted quantities: its normal value stands in where nothing was measured before."""
+    """One of the 17 charted quantities: its normal value stands in where nothing was measured before.
+
+    `spellings` are the categories, with a bar between two; empty where the channel is continuous.
+    """
 
     name: str
     normal: str
     spellings: str = ""
-    """The categories, with a bar between two; empty where the channel is continuous."""
 
     @cached_property
     def categories(self) -> tuple[str, ...]:
@@ -118,14 +120,15 @@ _NORMAL = np.array([channel.read(channel.normal) for channel in CHANNELS])
 
 @dataclass(frozen=True)
 class Timeseries:
-    """The readings of a stay, in order of time."""
+    """The readings of a stay, in order of time.
+
+    `hours` count from admission. `values` are NaN where a channel was not measured, and a category's number where it
+    is categorical. `repairs` counts what was set right while reading: "non-finite value", "row out of order".
+    """
 
     hours: Float[np.ndarray, " rows"]
-    """Since admission."""
     values: Float[np.ndarray, "rows 17"]
-    """NaN where a channel was not measured; a category is its number."""
     repairs: Mapping[str, int]
-    """What was set right while reading, with counts: "non-finite value", "row out of order"."""
 
 
 def read_timeseries(path: Path) -> Timeseries:
@@ -162,7 +165,7 @@ def read_timeseries(path: Path) -> Timeseries:
 
 
 def discretise(series: Timeseries) -> Float[np.ndarray, "48 76"]:
-    """The 76 features at 48 one-hour bins, not yet normalised.
+    """Return the 76 features at 48 one-hour bins, not yet normalised.
 
     Bin b holds the readings with b < hours <= b + 1 (hour 0 is in bin 0); the last reading of a bin counts. A bin
     without a reading takes the value of the last bin that has one, before the first reading the channel's normal
@@ -204,7 +207,7 @@ class Normaliser:
 
     @classmethod
     def fit(cls, stays: Iterable[Float[np.ndarray, "48 76"]]) -> Normaliser:
-        """Statistics in one pass, one stay in memory at a time (Chan's merging of sums, in float64).
+        """Compute the statistics in one pass, one stay in memory at a time (Chan's merging of sums, in float64).
 
         Raises `ValueError` when there is no stay.
         """
@@ -224,7 +227,7 @@ class Normaliser:
         return cls(mean, np.where(std < 1e-7, 1.0, std), n_stays)
 
     def __call__(self, features: Float[np.ndarray, "48 76"]) -> Float[np.ndarray, "48 76"]:
-        """The features with their continuous columns normalised; the argument is left as it is."""
+        """Return the features with their continuous columns normalised; the argument is left as it is."""
         normalised = features.copy()
         normalised[:, CONTINUOUS] = ((features[:, CONTINUOUS] - self.mean) / self.std).astype(np.float32)
         return normalised

@@ -90,7 +90,7 @@ class _Table:
             raise DatasetError(self.path, problem, at=f"line {line}, {column}")
 
     def whole(self, column: str, among: Sequence[int] = (), expected: str = "a whole number") -> pd.Series:
-        """Whole numbers, also in the spelling 30000153.0 that pandas gives a column with gaps."""
+        """Return whole numbers, also in the spelling 30000153.0 that pandas gives a column with gaps."""
         numbers = pd.to_numeric(self.cells[column], errors="coerce")
         good = numbers.isin(among) if among else (numbers % 1 == 0) & (numbers.abs() < 2**53)
         self.check(column, good, expected)
@@ -103,12 +103,12 @@ class _Table:
 
 
 def series_folder(root: Path, split: str) -> Path:
-    """Where a split's time series lie: those of the validation stays are in the folder of the training stays."""
+    """Return where a split's time series lie: those of the validation stays are in the folder of the training stays."""
     return root / TASK / ("test" if split == "test" else "train")
 
 
 def _read_listfile(root: Path, split: str, repairs: Counter[str]) -> pd.DataFrame:
-    """The stays of a split in file order; a stay that is listed twice counts once."""
+    """Return the stays of a split in file order; a stay that is listed twice counts once."""
     table = _Table(root / TASK / f"{split}_listfile.csv", "stay", "period_length", "stay_id", "y_true")
     table.whole("period_length", (0, HOURS), f"0 (which stands for {HOURS} hours) or {HOURS}")
     stays = table.cells[["stay"]].assign(stay_id=table.whole("stay_id"), label=table.whole("y_true", (0, 1), "0 or 1"))
@@ -122,7 +122,7 @@ def _read_listfile(root: Path, split: str, repairs: Counter[str]) -> pd.DataFram
 
 
 def _read_admissions(root: Path, wanted: pd.Series, repairs: Counter[str]) -> pd.DataFrame:
-    """Patient and time of admission of the wanted stays, by `stay_id`; what is wrong with other stays is no matter."""
+    """Return patient and time of admission of the wanted stays, by `stay_id`; other stays may hold broken times."""
     table = _Table(root / "root" / "all_stays.csv", "subject_id", "stay_id", "intime")
     table.cells["stay_id"] = table.whole("stay_id")
     table.keep(table.cells["stay_id"].isin(wanted))
@@ -134,7 +134,7 @@ def _read_admissions(root: Path, wanted: pd.Series, repairs: Counter[str]) -> pd
 
 
 def _pair(path: Path, admissions: pd.DataFrame, repairs: Counter[str]) -> dict[int, str]:
-    """For each stay the latest AP X-ray of the same patient from admission to 48 hours later, both ends included.
+    """Return each stay's latest AP X-ray of the same patient, from admission to 48 hours later, both ends included.
 
     Of two X-rays at the same second the one with the larger name counts. An X-ray whose date cannot be read is left
     out and counted.
@@ -155,7 +155,7 @@ def _pair(path: Path, admissions: pd.DataFrame, repairs: Counter[str]) -> dict[i
 
 
 def _taken(date: pd.Series, time: pd.Series) -> pd.Series:
-    """When X-rays were taken, from dates as 21800506 and times as 213014.531, whose leading zeros may be lost.
+    """Return when X-rays were taken, from dates such as 21800506 and times such as 213014.531, or 3014.5 for 00:30.
 
     >>> _taken(pd.Series(["21800506", "21801341"]), pd.Series(["3014.531", "0"])).tolist()
     [Timestamp('2180-05-06 00:30:14'), NaT]
@@ -167,7 +167,7 @@ def _taken(date: pd.Series, time: pd.Series) -> pd.Series:
 
 
 def read_index(root: Path, xray_root: Path) -> Index:
-    """The stays of all splits with their X-rays; raises `DatasetError` when a stay is in two splits."""
+    """Return the stays of all splits with their X-rays; raises `DatasetError` when a stay is in two splits."""
     repairs: Counter[str] = Counter()
     listed = pd.concat({split: _read_listfile(root, split, repairs) for split in SPLITS}, names=["split"])
     listed = listed.reset_index("split").reset_index(drop=True)

@@ -81,14 +81,14 @@ _OWN = (_FOLD_FILE, *_STREAMS.values(), _LABEL_FILE, _WORD_FILE)
 
 
 def recognise(root: Path) -> str | None:
-    """The name of the layout that the folder holds, or None."""
+    """Return the name of the layout that the folder holds, or None."""
     if (root / MULTIBENCH).is_file():
         return "MultiBench (humor.pkl)"
     return "the release's own pickles" if all((root / name).is_file() for name in _OWN) else None
 
 
 def _store(root: Path, part: str) -> Store:
-    """The release converted once; `part` says what is read of the release's own layout."""
+    """Convert the release once; `part` says what is read of the release's own layout."""
     if (root / MULTIBENCH).is_file():
         return open_store(root, [MULTIBENCH], f"{NAME}-multibench", partial(_read_multibench, root / MULTIBENCH))
     if missing := [name for name in _OWN if not (root / name).is_file()]:
@@ -99,7 +99,7 @@ def _store(root: Path, part: str) -> Store:
 
 
 def open_split(root: Path, split: str, *, part: str = "all") -> SequenceSplit:
-    """One split; the pickles are converted when it is first opened, and then only its index is read.
+    """Return one split; the pickles are converted when it is first opened, and then only its index is read.
 
     `part` matters for the release's own layout alone: the context and then the punchline ("all"), or the punchline.
     """
@@ -114,7 +114,7 @@ def convert(root: Path) -> list[Path]:
 
 
 def verify(root: Path) -> Report:
-    """Found against expected counts of each split, labels, repairs and sequences; never raises on bad data."""
+    """Report found and expected counts of each split, labels, repairs and sequences; never raise on bad data."""
     note = "The paper used 8074 / 1034 / 1058 samples, the counts of version 2."
     return verify_sequences(NAME, root, recognise(root), open_split, EXPECTED, note)
 
