@@ -145,7 +145,7 @@ def flat_labels(value: Any, path: Path, at: str) -> Shaped[np.ndarray, " n"]:
 
 
 def as_text(value: Any) -> str:
-    """Return the text of an id or a sentence: pickles of Python 2 hold bytes, arrays of one element, and broken UTF-8."""
+    """Return the text of an id or sentence: pickles of Python 2 hold bytes, arrays of one element and broken UTF-8."""
     if isinstance(value, np.ndarray) and not value.ndim:
         return as_text(value.item())
     if isinstance(value, np.ndarray | list | tuple):
