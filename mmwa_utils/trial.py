@@ -89,14 +89,12 @@ class Trial:
             weights = pretrained.get(fusion)
             config = study.settle(self.base, fusion, pretrained=weights, seed=seeds[0], **numbers)
             configs = compare.grid(config, seeds=seeds, fusions=[fusion])
-            setting = {
-                "alpha": config.alignment.alpha,
-                "beta": config.alignment.beta,
-                "learning rate": f"{config.lr:g}",
-            }
-            rows.append({"fusion": fusion, **setting, **vars(compare.forecast(configs))})
+            setting = (config.alignment.alpha, config.alignment.beta, config.lr)
+            cost = compare.forecast(configs)
+            rows.append([fusion, *(f"{value:g}" for value in setting), cost.runs, cost.found, cost.seconds])
             self.configs += configs
-        self.show(pd.DataFrame(rows), "Settings; runs, runs found in the store, seconds for the others", digits=1)
+        columns = ["fusion", "alpha", "beta", "learning rate", "runs", "in the store", "seconds for the others"]
+        self.show(pd.DataFrame(rows, columns=columns), "Settings, and what the runs will take", digits=0)
 
     def train(self) -> pd.DataFrame:
         """Train the chosen runs or find them; save and return their test metrics, one row per run and metric."""

@@ -69,7 +69,7 @@ class TestNotebook:
 
     def test_every_figure_has_a_caption_and_alt_text(self, path: Path) -> None:
         for cell in code_cells(path):
-            draws = re.search(r"\bfigure\(|\bsubplots\(", cell.source)
+            draws = re.search(r"\bfigure\(|\bsubplots\(|\btrial\.draw_", cell.source)
             told = cell.metadata.get("mystnb", {})
             if draws:
                 assert told.get("image", {}).get("alt"), f"no alt text:\n{cell.source}"
