@@ -89,12 +89,9 @@ class Correspondence:
     def matrix(self, offsets: Int[np.ndarray, "tokens 2"], *, patches: tuple[int, int]) -> Bool[np.ndarray, "tokens p"]:
         """True where a token and a patch are about the same object.
 
-        Parameters
-        ----------
-        offsets
-            First and last-plus-one character of each token, (0, 0) for special tokens and padding.
-        patches
-            Rows and columns of patches, read row by row; a patch belongs to the cell in which its centre lies.
+        Args:
+            offsets: first and last-plus-one character of each token, (0, 0) for special tokens and padding.
+            patches: rows and columns of patches, read row by row; a patch belongs to the cell in which its centre lies.
         """
         rows, columns = patches
         cell_row = ((np.arange(rows) + 0.5) * self.grid[0] / rows).astype(int)

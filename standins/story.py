@@ -1,7 +1,7 @@
 """The story behind every stand-in: what is drawn, what each modality sees of it, and the best possible scores.
 
 Four hidden signs are drawn for a sample, each -1 or +1 with equal probability: `shared`, two `parts` and `own`. The
-label depends on them through one score a label,
+label depends on them through one score per label,
 
     score = bias + weights . (shared, part_1 * part_2 + lean * (part_1 + part_2), own),
 
@@ -57,31 +57,18 @@ class Draws:
 class Story:
     """One stand-in's numbers.
 
-    Parameters
-    ----------
-    modalities
-        Names, in the order of the dataset's specification.
-    dominant
-        The modality that alone sees `own`, the strongest signal.
-    interacting
-        The two modalities that see one part each.
-    weights
-        Of shared, product of parts and own, for each label: (labels, 3), in log-odds (or in rating points).
-    flips
-        Probability that a modality's `shared` is wrong.
-    task
-        What a label is.
-    bias
-        Log-odds (or rating) where the signals cancel, for each label.
-    lean
-        What a part weighs alone, as a share of what the product weighs; from 0 to 1.
-    noise
-        Regression: standard deviation of the rating around its score.
-    absence
-        Probability that a modality is absent; 0 where not named.
+    Args:
+        modalities: names, in the order of the dataset's specification.
+        dominant: the modality that alone sees `own`, the strongest signal.
+        interacting: the two modalities that see one part each.
+        weights: of shared, product of parts and own, for each label: (labels, 3), in log-odds (or in rating points).
+        flips: probability that a modality's `shared` is wrong.
+        task: what a label is.
+        bias: log-odds (or rating) where the signals cancel, for each label.
+        lean: what a part weighs alone, as a share of what the product weighs; from 0 to 1.
+        noise: regression: standard deviation of the rating around its score.
+        absence: probability that a modality is absent; 0 where not named.
 
-    Examples
-    --------
     >>> story = Story(("text", "image"), "text", ("text", "image"), weights=((1.0, 1.0, 2.0),),
     ...               flips={"text": 0.2, "image": 0.2})
     >>> best, worst = story.scores()["auroc"], story.scores(("image",))["auroc"]
@@ -116,7 +103,7 @@ class Story:
         return Draws(self._signals[states], seen, present, labels)
 
     def predictions(self, draws: Draws, present: Sequence[str] | None = None) -> Float[np.ndarray, "samples ..."]:
-        """Bayes-optimal predictions from the named modalities (default all).
+        """Return Bayes-optimal predictions from the named modalities (default all).
 
         Probabilities (samples,) or (samples, labels); for regression the expected rating (samples,).
         """
@@ -133,17 +120,15 @@ class Story:
         return outcomes[:, 0] if self.task == "binary" else outcomes
 
     def scores(self, present: Sequence[str] | None = None) -> dict[str, float]:
-        """Exact expected scores of the Bayes-optimal prediction from the named modalities (default all).
+        """Return the exact expected scores of the Bayes-optimal prediction from the named modalities (default all).
 
         - binary: `auroc`, `auprc`, `accuracy`;
         - multilabel, at the threshold 0.5: `f1_macro`, `f1_micro`, `f1_weighted`;
         - regression: `mae` (of the posterior median), `pearson` (of the posterior mean), `acc2` (negative against
           non-negative), `acc7` (of the likeliest class).
 
-        Raises
-        ------
-        KeyError
-            When a name is no modality of the story.
+        Raises:
+            KeyError: a name is no modality of the story.
         """
         groups = self._groups(present)
         if self.task == "binary":
@@ -152,7 +137,7 @@ class Story:
             return _multilabel_scores(groups.mass, groups.outcomes)
         return _regression_scores(groups.mass, groups.outcomes)
 
-    # The finite table of hidden states: one row a state.
+    # The finite table of hidden states: one row per state.
 
     @cached_property
     def _table(self) -> Int[np.ndarray, "states columns"]:

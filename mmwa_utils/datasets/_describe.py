@@ -13,10 +13,8 @@ LOOKED_AT = 200
 
 
 def describe_splits(splits: Mapping[str, Split]) -> str:
-    """The description of a dataset's splits.
+    """Return the description of a dataset's splits.
 
-    Examples
-    --------
     >>> from mmwa_utils import datasets
     >>> print(describe_splits(datasets.load("digits")))
     digits: multiclass, selected by accuracy (higher is better)

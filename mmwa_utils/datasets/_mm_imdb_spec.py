@@ -14,13 +14,7 @@ EXPECTED = {"train": 15552, "val": 2608, "test": 7799}
 """Films in each split of the release."""
 
 ROWS = {"train": 32278, "val": 5411, "test": 16120}
-"""Rows in each split of the paper: one a plot."""
+"""Rows in each split of the paper: one per plot."""
 
-SPEC = DatasetSpec(
-    name="mm_imdb",
-    modalities=(ModalitySpec("text", "text", max_length=40), ModalitySpec("image", "image", max_length=640)),
-    task="multilabel",
-    n_labels=len(GENRES),
-    label_names=GENRES,
-    metric="f1_macro",
-)
+MODALITIES = (ModalitySpec("text", "text"), ModalitySpec("image", "image"))
+SPEC = DatasetSpec("mm_imdb", MODALITIES, "multilabel", len(GENRES), label_names=GENRES, metric="f1_macro")

@@ -18,8 +18,6 @@ EXAMPLES = 5
 class Report:
     """The result of `verify`, which fills it in; `str(report)` is what `mmwa data verify` prints.
 
-    Examples
-    --------
     >>> report = Report("digits", Path("data"), layout="bundled")
     >>> report.count("train", 3, expected=4)
     >>> report.problem("missing file", "img/1.png", fatal=True)

@@ -20,7 +20,7 @@ KEPT = 1024
 class IndexedSplit(ABC):
     """A `Split` over an index of ids and labels; a subclass says how to read one sample and what it depends on.
 
-    Instances must survive pickling, as loader workers receive them so: keep paths, not open files.
+    Instances must survive pickling, since that is how loader workers receive them: keep paths, not open files.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class IndexedSplit(ABC):
 
     @abstractmethod
     def sources(self) -> Iterator[bytes]:
-        """The bytes that the fingerprint is made of: index contents, options, names and sizes of large files."""
+        """Yield what the fingerprint is made of: index contents, options, names and sizes of large files."""
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of what the samples depend on; computed when first asked for."""
+        """Return the SHA-256 (hex) of what the samples depend on."""
         digest = hashlib.sha256(f"{self.spec.name}/{self.name}/{len(self)}".encode())
         for part in self.sources():
             digest.update(len(part).to_bytes(8, "little"))
@@ -73,9 +73,9 @@ class IndexedSplit(ABC):
         return (self[index] for index in range(len(self)))
 
     def labels(self) -> Shaped[np.ndarray, "samples ..."]:
-        """Labels in order, (samples,) or (samples, labels), without decoding a sample."""
+        """Return labels in order, (samples,) or (samples, labels), without decoding a sample."""
         return self._labels
 
     def ids(self) -> list[str]:
-        """Identifiers in order."""
+        """Return identifiers in order."""
         return list(self._ids)

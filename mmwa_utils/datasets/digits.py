@@ -33,7 +33,7 @@ _STRIPS = {
 
 
 def specification(*, views: Literal[2, 3] = 2) -> DatasetSpec:
-    """The specification with two or three modalities."""
+    """Return the specification with two or three modalities."""
     if views not in _STRIPS:
         raise ValueError(f"views = {views!r}: expected 2 or 3")
     strips = _STRIPS[views].items()
@@ -67,7 +67,7 @@ class Digits(IndexedSplit):
 
 
 def open_split(root: Path, split: str, *, views: Literal[2, 3] = 2) -> Digits:
-    """One split, 60/20/20 % of each digit's scans; `root` is not read."""
+    """Return one split, 60/20/20 % of each digit's scans; `root` is not read."""
     return Digits(split, _rows()[split], views=views)
 
 
@@ -92,7 +92,7 @@ def _scans() -> tuple[Float[np.ndarray, "n 8 8"], Int[np.ndarray, " n"]]:
 
 @lru_cache(maxsize=1)
 def _rows() -> dict[str, Int[np.ndarray, " n"]]:
-    """The scans of each split: per digit, by a hash of the pixels, so that a copy of a scan cannot leak."""
+    """Return the scans of each split: per digit, by a hash of the pixels, so that a copy of a scan cannot leak."""
     images, labels = _scans()
     keys = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
     order = np.array(sorted(range(len(keys)), key=lambda row: keys[row]))

@@ -36,14 +36,8 @@ from mmwa_utils.datasets._report import Report
 from mmwa_utils.datasets._split import IndexedSplit
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample
 
-SPEC = DatasetSpec(
-    name="hateful_memes",
-    modalities=(ModalitySpec("text", "text", max_length=40), ModalitySpec("image", "image", max_length=640)),
-    task="binary",
-    n_labels=1,
-    label_names=("hateful",),
-    metric="auroc",
-)
+MODALITIES = (ModalitySpec("text", "text"), ModalitySpec("image", "image"))
+SPEC = DatasetSpec("hateful_memes", MODALITIES, "binary", n_labels=1, label_names=("hateful",), metric="auroc")
 
 FILES = {"train": "train.jsonl", "val": "dev_seen.jsonl", "test": "test_seen.jsonl"}
 FILES |= {name: f"{name}.jsonl" for name in ("dev_unseen", "test_unseen")}
@@ -137,12 +131,12 @@ def _row(value: dict[str, Any], root: Path, pictures: set[str], path: Path, at: 
 
 
 def _padded(identifier: str) -> str:
-    """Releases and mirrors write 2345, "2345" and "02345" for the same meme."""
+    """Return an id in five digits: releases and mirrors write 2345, "2345" and "02345" for the same meme."""
     return identifier.zfill(5) if identifier.isdigit() else identifier
 
 
 def _find(value: str, root: Path, pictures: set[str]) -> Path | None:
-    """The picture of a line, whether its name or the file's is padded or not."""
+    """Return the picture of a line, whether its name or the file's is padded or not."""
     path = inside(root, value)
     if path.parent != root / "img":
         return path if path.is_file() else None

@@ -55,7 +55,7 @@ class Processor:
         self.size_divisor = int(images.size_divisor)  # sides are multiples of this: the patch size of the model
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """Token ids of texts; a text longer than `max_text_length` tokens is cut."""
+        """Return token ids of texts; a text longer than `max_text_length` tokens is cut."""
         encoded = self.tokenizer(
             list(texts),
             padding=True,
@@ -70,7 +70,7 @@ class Processor:
         return Encoded(encoded["input_ids"].astype(np.int64), mask, special, encoded["offset_mapping"])
 
     def resized(self, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
-        """The picture at its final size, still in 8 bits; sizes and filter are the image processor's."""
+        """Return the picture at its final size, still in 8 bits; sizes and filter are the image processor's."""
         from transformers.models.vilt.image_processing_pil_vilt import get_resize_output_image_size
 
         image = self._not_too_thin(image)
