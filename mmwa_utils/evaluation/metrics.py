@@ -152,6 +152,14 @@ METRICS: Mapping[Task, Mapping[str, Metric]] = {
 """Task -> metric name -> metric(truth, logits, counts)."""
 
 
+def headline(spec: DatasetSpec) -> str:
+    """Return the metric that enters averages over datasets: one that is higher where better, and 1 at best.
+
+    It is the dataset's own metric; where that is an error (CMU-MOSEI), the accuracy of negative against non-negative.
+    """
+    return spec.metric if spec.higher_is_better else "accuracy_2"
+
+
 def compute_metrics(spec: DatasetSpec, truth: Truth, logits: Logits) -> dict[str, float]:
     """Return all metrics of the dataset's task on the samples as they are.
 

@@ -51,7 +51,7 @@ def digits_base(profile: Profile, **changes: Any) -> RunConfig:
     return RunConfig.for_profile(profile, dataset="digits", **{**numbers, **changes})
 
 
-def settle(
+def choose_setting(
     base: RunConfig,
     fusion: str,
     *,
@@ -126,5 +126,33 @@ def chapter_configs(
             f"run it first: mmwa run notebooks/{chapter}.ipynb -p profile paper -p data_root FOLDER"
         )
     base, seeds = RunConfig.for_profile(profile, dataset=dataset, options=_OPTIONS.get(dataset, {})), SEEDS[profile]
-    settled = (settle(base, fusion, seed=seeds[0]) for fusion in ("early", "late"))
+    settled = (choose_setting(base, fusion, seed=seeds[0]) for fusion in ("early", "late"))
     return tuple(config for chosen in settled for config in grid(chosen, seeds=seeds, fusions=[chosen.fusion]))
+
+
+def measured_configs(
+    dataset: DatasetName,
+    profile: Profile,
+    *,
+    saved: Mapping[str, Any] | None = None,
+    fusions: Sequence[str] = ("early", "late"),
+    rivals: bool = False,
+) -> tuple[RunConfig, ...]:
+    """Return the runs whose robustness is measured: baseline and aligned ones of a dataset's chapter.
+
+    Args:
+        dataset: the dataset.
+        profile: the profile in force.
+        saved: as in `chapter_configs`.
+        fusions: which of the chapter's fusions.
+        rivals: the alternatives of `RIVALS` too, each with the aligned run's settings and its own loss.
+    """
+    configs = [c for c in chapter_configs(dataset, profile, saved=saved) if c.fusion in fusions]
+    plain = [c for c in configs if c.alignment.name == BASELINE]
+    aligned = [c for c in configs if c.alignment.name == "wasserstein"]
+    others = [
+        vary(config, alignment={**config.alignment.model_dump(), "name": name})
+        for name in (RIVALS if rivals else ())
+        for config in aligned
+    ]
+    return (*plain, *aligned, *others)

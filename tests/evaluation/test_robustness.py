@@ -12,16 +12,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmwa_utils import robustness as rb
 from mmwa_utils.corruption import choose_missing, lose
+from mmwa_utils.evaluation import grids
+from mmwa_utils.evaluation import robustness as rb
 from mmwa_utils.evaluation.conditions import Condition, Noise, SplitView
+from mmwa_utils.evaluation.grids import ALL, CLEAN, DRAWN, PAPER_LEVELS, Grid, missing_grid, noise_grid
+from mmwa_utils.evaluation.metrics import headline
 from mmwa_utils.evaluation.prediction import evaluate
-from mmwa_utils.robustness import grids
-from mmwa_utils.training import Predictions, Run, RunConfig, open_data, study
+from mmwa_utils.training import Predictions, Run, RunConfig, open_data
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample, Task
 from tests.training.tiny import tiny_run
 
-LEVELS = rb.PAPER_LEVELS
+LEVELS = PAPER_LEVELS
 MODALITIES = (ModalitySpec("a", "stream", width=2), ModalitySpec("b", "stream", width=2))
 
 
@@ -64,13 +66,13 @@ def fake_grid(
     seeds: int = 3,
     levels: tuple[float, ...] = LEVELS,
     samples: int = 60,
-) -> rb.Grid:
+) -> Grid:
     """Logits = skill x truth + fixed noise that grows with the level; an alignment is better by its skill."""
     rng = np.random.default_rng(5)
     truth = (np.arange(samples) % 2).astype(float)
     ids = np.array([f"s{i}" for i in range(samples)])
     runs = [fake_run(folder, a, s, f) for f in fusions for a in skill for s in range(seeds)]
-    points = [rb.Point(m, level, s) for m in (rb.ALL, "a") for level in levels for s in range(2)]
+    points = [(m, level, s) for m in (ALL, "a") for level in (0.0, *levels) for s in range(2)]
     shared = {point: rng.normal(size=samples) for point in points}
     own = {(run.config.fusion, run.config.seed): rng.normal(size=samples) for run in runs}
 
@@ -79,39 +81,38 @@ def fake_grid(
         logits = skill[config.alignment.name] * (2 * truth - 1) + own[config.fusion, config.seed] + noise
         return Predictions(ids, logits[:, None], truth)
 
-    clean = {run.key: predict(run, 0.0) for run in runs}
-    changed = {(run.key, p): predict(run, 4 * p.level * shared[p]) for run in runs for p in points}
-    return rb.Grid(of or spec(), "corrected", tuple(runs), clean, changed, ids)
+    predictions = {(run.key, *at): predict(run, 4 * at[1] * shared[at]) for run in runs for at in points}
+    return Grid(of or spec(), "corrected", tuple(runs), (ALL, "a"), (0.0, *levels), (0, 1), predictions, ids)
 
 
 class TestGrids:
     def test_a_composition_equals_the_direct_evaluation(self, run: Run, tmp_path: Path) -> None:
-        grid = rb.missing_grid([run], shares=(0.5,), seeds=(3,), folder=tmp_path, progress=False)
+        grid = missing_grid([run], shares=(0.5,), seeds=(3,), folder=tmp_path, progress=False)
         split = open_data(run.config).splits["test"]
-        for modality in (rb.DRAWN, "left"):
-            only = None if modality == rb.DRAWN else modality
+        for modality in (DRAWN, "left"):
+            only = None if modality == DRAWN else modality
             lost = choose_missing(split, split.spec, rate=0.5, seed=3, modality=only)
             direct = Lost(tuple(lost.items()))
             expected = evaluate([run], [direct], folder=tmp_path, progress=False)[run.key, direct]
-            composed = grid.changed[run.key, rb.Point(modality, 0.5, 3)]
+            composed = grid.predictions[run.key, modality, 0.5, 3]
             assert composed.ids.tolist() == expected.ids.tolist()
             # A batch in which nobody lost anything sums float32 in another order.
             np.testing.assert_allclose(composed.logits, expected.logits, atol=1e-4)
 
     def test_exactly_the_share_changes_and_more_of_it_at_a_higher_one(self, run: Run, tmp_path: Path) -> None:
-        grid = rb.missing_grid([run], modalities=["right"], seeds=(0,), folder=tmp_path, progress=False)
-        clean = grid.clean[run.key].logits
-        changed = [np.any(p.logits != clean, axis=1) for p in grid.changed.values()]
+        grid = missing_grid([run], modalities=["right"], seeds=(0,), folder=tmp_path, progress=False)
+        clean = grid.clean(run.key).logits
+        changed = [np.any(grid.predictions[run.key, "right", s, 0].logits != clean, axis=1) for s in LEVELS]
         assert [rows.sum() for rows in changed] == [round(share * len(clean)) for share in LEVELS]
         assert all(np.all(less <= more) for less, more in itertools.pairwise(changed))
 
     def test_a_noise_grid_is_the_evaluation_of_its_points(self, run: Run, tmp_path: Path) -> None:
-        grid = rb.noise_grid([run], levels=(0.0, 0.5), seeds=(1,), folder=tmp_path, progress=False)
+        grid = noise_grid([run], levels=(0.0, 0.5), seeds=(1,), folder=tmp_path, progress=False)
         assert grid.levels == (0.0, 0.5)
-        assert grid.modalities == (rb.ALL, "left", "right")
+        assert grid.modalities == (ALL, "left", "right")
         condition = Noise(0.5, 1, ("left",))
         found = evaluate([run], [condition], folder=tmp_path, progress=False)[run.key, condition]
-        np.testing.assert_array_equal(grid.changed[run.key, rb.Point("left", 0.5, 1)].logits, found.logits)
+        np.testing.assert_array_equal(grid.predictions[run.key, "left", 0.5, 1].logits, found.logits)
 
     def test_all_plots_of_a_film_lose_the_same_and_natural_gaps_stay(self, monkeypatch: pytest.MonkeyPatch) -> None:
         films = [Sample(f"{f}/{p}", 1, {"a": 0, "b": 0}, group=f"f{f}") for f in range(20) for p in range(2)]
@@ -135,32 +136,16 @@ class TestGrids:
 
         monkeypatch.setattr(grids, "_test_split", lambda runs: Split(films))
         monkeypatch.setattr(grids, "evaluate", evaluated)
-        grid = rb.missing_grid([Run(Path("k"))], modalities=["b"], shares=(0.5,))
-        lost = grid.changed["k", rb.Point("b", 0.5, 0)].logits[:, 0].reshape(20, 2)
+        grid = missing_grid([Run(Path("k"))], modalities=["b"], shares=(0.5,))
+        lost = grid.predictions["k", "b", 0.5, 0].logits[:, 0].reshape(20, 2)
         assert (lost[:, 0] == lost[:, 1]).all()
         assert (lost[:4] == 0).all()  # these lack it already and take no part
         assert (lost[:, 0] == 2.0).sum() == 8  # half of the sixteen films that can lose it
         assert len(set(grid.clusters)) == 20
-        natural = rb.natural_missingness(rb.roll(Split(films)), spec()).set_index("modality")
-        assert natural["absent"].tolist() == [0, 8]
-        assert natural["can_lose"].tolist() == [32, 32]
-
-    def test_the_runs_are_the_chapters_and_rivals_where_asked_for(self) -> None:
-        plain = rb.study_configs("hateful_memes", "smoke", fusions=["late"])
-        assert [(c.alignment.name, c.seed) for c in plain] == [(a, s) for a in ("none", "wasserstein") for s in (0, 1)]
-        more = rb.study_configs("hateful_memes", "smoke", fusions=["late"], rivals=True)
-        assert [c for c in more if c in plain] == list(plain)
-        rivals = {c.alignment.name for c in more} - {"none", "wasserstein"}
-        assert rivals == set(study.RIVALS)
-        assert {c.alignment.beta for c in more if c not in plain} == {plain[-1].alignment.beta}
-        # Chapter 5 has trained the rivals of the digits: the very same runs, none more.
-        digits = rb.study_configs("digits", "smoke", rivals=True)
-        assert sorted(map(repr, digits)) == sorted(map(repr, study.chapter_configs("digits", "smoke")))
-        assert not rb.study_configs("digits", "smoke", fusions=["early"])
 
     def test_no_runs_are_refused(self) -> None:
         with pytest.raises(ValueError, match="there are none"):
-            rb.noise_grid([])
+            noise_grid([])
 
 
 class TestSummaries:
@@ -171,7 +156,8 @@ class TestSummaries:
     def test_the_tidy_table_begins_at_the_clean_metric_and_its_mean_is_the_mean(self, scores: rb.Scores) -> None:
         tidy, means = rb.table(scores), rb.means(scores)
         assert len(tidy) == 6 * (2 * 3 * 2 + 2 * 2)
-        for key, predictions in scores.grid.clean.items():
+        for key in (run.key for run in scores.grid.runs):
+            predictions = scores.grid.clean(key)
             right = np.mean((predictions.logits[:, 0] > 0) == predictions.truth)
             assert np.allclose(tidy[(tidy["run"] == key) & (tidy["level"] == 0)]["value"], right)
         assert ((tidy["low"] <= tidy["value"]) & (tidy["value"] <= tidy["high"])).all()
@@ -181,13 +167,11 @@ class TestSummaries:
             assert row.drop == pytest.approx(row.clean - row.mean)
 
     def test_the_mean_is_over_the_papers_levels_and_the_area_over_all(self, tmp_path: Path) -> None:
-        three = rb.score(fake_grid(tmp_path / "3", skill={"none": 1.0}), "accuracy", draws=20)
         four = rb.score(fake_grid(tmp_path / "4", skill={"none": 1.0}, levels=(*LEVELS, 1.0)), "accuracy", draws=20)
-        key = three.grid.runs[0].key
-        curve = four.curve(key, rb.ALL)
-        np.testing.assert_allclose(four.summary(key, rb.ALL), curve[1:4].mean(axis=0))
+        curve = four.curves[0, 0]
+        np.testing.assert_allclose(four.summary()[0, 0], curve[1:4].mean(axis=0))
         by_hand = (curve[:-1] + curve[1:]).sum(axis=0) / 8  # four trapezoids of width 1/4
-        np.testing.assert_allclose(four.summary(key, rb.ALL, "area"), by_hand)
+        np.testing.assert_allclose(four.summary("area")[0, 0], by_hand)
 
     def test_a_missing_level_of_the_paper_is_named(self, tmp_path: Path) -> None:
         scores = rb.score(fake_grid(tmp_path, skill={"none": 1.0}, levels=(0.5,)), "accuracy", draws=10)
@@ -201,8 +185,8 @@ class TestSummaries:
         assert row["drop"] == pytest.approx(row["mean"] - row["clean"])
 
     def test_the_headline_is_higher_where_better(self) -> None:
-        assert rb.headline(spec(metric="auroc")) == "auroc"
-        assert rb.headline(spec("cmu_mosei", "regression", "mae")) == "accuracy_2"
+        assert headline(spec(metric="auroc")) == "auroc"
+        assert headline(spec("cmu_mosei", "regression", "mae")) == "accuracy_2"
 
 
 class TestDifferences:
@@ -213,7 +197,7 @@ class TestDifferences:
         assert (same[["difference", "low", "high"]] == 0).all(axis=None)
         assert set(same["verdict"]) == {"cannot tell"}
         assert set(better["verdict"]) == {"helps"}
-        assert set(table["modality"]) == {rb.ALL, "a", rb.CLEAN}
+        assert set(table["modality"]) == {ALL, "a", CLEAN}
 
     def test_the_sign_turns_with_the_roles_and_with_the_metric(self, tmp_path: Path) -> None:
         weak, strong = {"none": 0.5, "wasserstein": 2.0}, {"none": 2.0, "wasserstein": 0.5}
@@ -237,8 +221,7 @@ class TestDifferences:
 
         doubled = replace(
             grid,
-            clean={k: twice(p) for k, p in grid.clean.items()},
-            changed={k: twice(p) for k, p in grid.changed.items()},
+            predictions={k: twice(p) for k, p in grid.predictions.items()},
             clusters=np.repeat(grid.clusters, 2),
         )
         loose = replace(doubled, clusters=np.array([f"{i}" for i in range(120)]))
@@ -279,13 +262,13 @@ class TestAverage:
     def test_of_one_dataset_is_the_mean_over_its_fusions_in_points(self, tmp_path: Path) -> None:
         one = self.scores(tmp_path, "demo")
         rows = rb.differences(one).query("modality == 'all'")
-        gain = rb.average_gain([one], modality=rb.ALL)
-        assert gain.gain == pytest.approx(100 * rows["difference"].mean())
-        assert gain.low < gain.gain < gain.high
+        gain = rb.average_gain([one], modality=ALL)
+        assert gain.value == pytest.approx(100 * rows["difference"].mean())
+        assert gain.low < gain.value < gain.high
 
     def test_independent_datasets_narrow_the_interval(self, tmp_path: Path) -> None:
         four = [self.scores(tmp_path, name) for name in ("demo", "demo2", "demo3", "demo4")]
-        widths = [g.high - g.low for g in (rb.average_gain(four[:n], modality=rb.ALL) for n in (1, 4))]
+        widths = [g.high - g.low for g in (rb.average_gain(four[:n], modality=ALL) for n in (1, 4))]
         # Four with the same spread, drawn apart: half the width. Tails of Student's t with three seeds average to
         # thinner ones, so somewhat less is possible; order 1 would mean that the draws are not independent.
         assert 0.3 < widths[1] / widths[0] < 0.6
@@ -293,7 +276,7 @@ class TestAverage:
     def test_an_error_is_not_averaged_with_accuracies(self, tmp_path: Path) -> None:
         grid = fake_grid(tmp_path, skill={"none": 0.5, "wasserstein": 0.9}, of=spec("demo", "regression", "mae"))
         with pytest.raises(ValueError, match="headline"):
-            rb.average_gain([rb.score(grid, "mae", draws=10)], modality=rb.ALL)
+            rb.average_gain([rb.score(grid, "mae", draws=10)], modality=ALL)
 
 
 @pytest.mark.parametrize(
@@ -308,6 +291,17 @@ class TestAverage:
 def test_decisions_are_right_on_the_right_side(task: Task, logits: Any, truth: Any, expected: Any) -> None:
     found = rb.right(task, Predictions(np.array(["a", "b"]), np.array(logits), np.array(truth)))
     assert found.tolist() == expected
+
+
+def test_outputs_that_have_collapsed_have_no_spread(tmp_path: Path) -> None:
+    grid = fake_grid(tmp_path, skill={"none": 0.5, "wasserstein": 0.5})
+
+    def flat(key: str, p: Predictions) -> Predictions:
+        return replace(p, logits=p.logits * (0.01 if "wasserstein" in key else 1))
+
+    small = replace(grid, predictions={at: flat(at[0], p) for at, p in grid.predictions.items()})
+    spread = [rb.output_spread(rb.score(g, "accuracy", draws=5))["spread"].iloc[0] for g in (grid, small)]
+    assert spread == pytest.approx([1.0, 0.01])
 
 
 def test_draws_are_the_same_each_time(tmp_path: Path) -> None:
