@@ -87,7 +87,7 @@ class Trial:
         numbers = {name: given[name] for name in ("lr", "alpha", "beta")}
         for fusion in self.fusions:
             weights = pretrained.get(fusion)
-            config = study.settle(self.base, fusion, pretrained=weights, seed=seeds[0], **numbers)
+            config = study.choose_setting(self.base, fusion, pretrained=weights, seed=seeds[0], **numbers)
             configs = compare.grid(config, seeds=seeds, fusions=[fusion])
             setting = (config.alignment.alpha, config.alignment.beta, config.lr)
             cost = compare.forecast(configs)

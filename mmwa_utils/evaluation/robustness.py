@@ -183,7 +183,7 @@ def differences(scores: Scores, *, of: Summary = "mean") -> pd.DataFrame:
     Returns:
         Columns: dataset, fusion, alignment, modality, metric, seeds, difference, low, high, verdict.
     """
-    found = {modality: paired(scores, modality=modality, of=of) for modality in (*scores.grid.modalities, CLEAN)}
+    found = {modality: _paired(scores, modality=modality, of=of) for modality in (*scores.grid.modalities, CLEAN)}
     return pd.DataFrame(
         [_row(scores, arm, modality, found[modality][arm], of) for arm in found[CLEAN] for modality in found]
     )
@@ -223,7 +223,7 @@ def between(first: Scores, second: Scores, *, of: Summary = "mean") -> pd.DataFr
     return pd.DataFrame(rows)
 
 
-def paired(scores: Scores, *, modality: str, of: Summary = "mean") -> dict[Arm, SeedResamples]:
+def _paired(scores: Scores, *, modality: str, of: Summary = "mean") -> dict[Arm, SeedResamples]:
     """Return aligned - baseline of a summary for each arm and seed, on the test split (first row) and on its resamples.
 
     Raises:
@@ -287,24 +287,12 @@ def average_gain(
     for one in scores:
         if not one.higher_is_better:
             raise ValueError(f"{one.dataset}: {one.metric} is lower where better; use headline(spec)")
-        pairs = {arm: p for arm, p in paired(one, modality=modality, of=of).items() if arm[1] == alignment}
+        pairs = {arm: p for arm, p in _paired(one, modality=modality, of=of).items() if arm[1] == alignment}
         here.append(np.mean([p[0].mean() for p in pairs.values()]))
         joined = np.mean([joint_draws(p, _seed(one, arm, p)) for arm, p in pairs.items()], axis=0).ravel()
         drawn.append(np.random.default_rng([one.seed, *one.dataset.encode()]).permutation(joined))
     low, high = percentiles(np.mean(drawn, axis=0))
     return Interval(100 * float(np.mean(here)), 100 * low, 100 * high)
-
-
-def output_spread(scores: Scores, alignment: str = "wasserstein") -> pd.DataFrame:
-    """Return how far an aligned model's clean outputs spread over the samples, relative to the baseline's.
-
-    Columns: dataset, fusion, spread; a spread near 0 is a model that has collapsed to nearly one answer.
-    """
-    grid = scores.grid
-    spread = np.array([grid.clean(run.key).logits.std(axis=0).mean() for run in grid.runs])
-    own = {arm: spread[list(runs.values())].mean() for arm, runs in scores.arms.items()}
-    rows = [(scores.dataset, f, own[f, a] / own[f, BASELINE]) for f, a in own if a == alignment]
-    return pd.DataFrame(rows, columns=["dataset", "fusion", "spread"])
 
 
 def right(task: Task, predictions: Predictions) -> Bool[np.ndarray, "samples decisions"]:

@@ -293,17 +293,6 @@ def test_decisions_are_right_on_the_right_side(task: Task, logits: Any, truth: A
     assert found.tolist() == expected
 
 
-def test_outputs_that_have_collapsed_have_no_spread(tmp_path: Path) -> None:
-    grid = fake_grid(tmp_path, skill={"none": 0.5, "wasserstein": 0.5})
-
-    def flat(key: str, p: Predictions) -> Predictions:
-        return replace(p, logits=p.logits * (0.01 if "wasserstein" in key else 1))
-
-    small = replace(grid, predictions={at: flat(at[0], p) for at, p in grid.predictions.items()})
-    spread = [rb.output_spread(rb.score(g, "accuracy", draws=5))["spread"].iloc[0] for g in (grid, small)]
-    assert spread == pytest.approx([1.0, 0.01])
-
-
 def test_draws_are_the_same_each_time(tmp_path: Path) -> None:
     grid = fake_grid(tmp_path, skill={"none": 0.5, "wasserstein": 0.8})
     first, second, other = (rb.differences(rb.score(grid, "accuracy", draws=50, seed=s)) for s in (0, 0, 1))

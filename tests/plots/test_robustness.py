@@ -8,7 +8,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from mmwa_utils.plots import figure
 from mmwa_utils.plots import robustness as draw
@@ -28,12 +27,12 @@ def curve(alignment: str, *values: float) -> pd.DataFrame:
 
 def test_each_alignment_has_a_curve_with_its_interval() -> None:
     _, axes = figure()
-    draw.curves(axes, pd.concat([curve("none", 0.9, 0.7), curve("wasserstein", 0.8, 0.75)]), reference=0.5)
+    draw.level_curves(axes, pd.concat([curve("none", 0.9, 0.7), curve("wasserstein", 0.8, 0.75)]).assign(constant=0.5))
     assert [container.get_label() for container in axes.containers] == ["baseline", "aligned"]
     line, _, (bars,) = axes.containers[0].lines
     assert line.get_ydata() == pytest.approx([0.9, 0.7])
     assert [segment[:, 1].tolist() for segment in bars.get_segments()] == pytest.approx(
-        np.array([[0.8, 1.1], [0.6, 0.9]])
+        np.array([[0.8, 1.0], [0.6, 0.9]])
     )
     assert len({c.lines[0].get_color() for c in axes.containers}) == 2
     assert len({c.lines[0].get_marker() for c in axes.containers}) == 2
@@ -42,22 +41,7 @@ def test_each_alignment_has_a_curve_with_its_interval() -> None:
 def test_curves_of_two_modalities_in_one_table_are_refused() -> None:
     _, axes = figure()
     with pytest.raises(ValueError, match="same level"):
-        draw.curves(axes, pd.concat([curve("none", 0.9, 0.7), curve("none", 0.8, 0.6)]))
-
-
-def test_the_order_of_names_is_the_order_of_curves() -> None:
-    _, axes = figure()
-    table = pd.concat([curve("none", 0.9, 0.7), curve("coral", 0.8, 0.75)])
-    draw.curves(axes, table, names=["coral", "none"])
-    assert [container.get_label() for container in axes.containers] == ["coral", "baseline"]
-
-
-def test_a_value_is_a_picture_a_text_or_a_stream() -> None:
-    _, axes = figure(1, 3)
-    for panel, shown in zip(axes, [Image.new("RGB", (4, 6)), "", np.ones((3, 2), np.float32)], strict=True):
-        draw.value(panel, shown, title="level 0")
-    assert [len(panel.images) for panel in axes] == [1, 0, 1]
-    assert axes[1].texts[0].get_text() == "(empty)"
+        draw.level_curves(axes, pd.concat([curve("none", 0.9, 0.7), curve("none", 0.8, 0.6)]))
 
 
 def test_the_way_from_clean_to_mean_has_both_ends() -> None:
@@ -68,15 +52,26 @@ def test_the_way_from_clean_to_mean_has_both_ends() -> None:
     _, axes = figure()
     draw.clean_to_mean(axes, rows)
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["text", "image"]
-    ends = [segment[:, 0].tolist() for lines in axes.collections[:1] for segment in lines.get_segments()]
-    assert ends == [[0.9, 0.7], [0.9, 0.6]]
-    assert [container.get_label() for container in axes.containers] == ["baseline", "aligned"]
+    ends = [segment.tolist() for lines in axes.collections for segment in lines.get_segments()]
+    assert [[x for x, _ in end] for end in ends] == [[0.9, 0.7], [0.9, 0.6], [0.8, 0.75], [0.8, 0.7]]
+    # Each way lies on the line of the dot that `dots_with_bars` drew at the mean.
+    dots = {(x[0], y[0]) for x, y in (line.get_data() for line in axes.lines) if len(x) == 1}
+    assert {tuple(end[1]) for end in ends} <= dots
+    assert axes.get_legend_handles_labels()[1] == ["baseline", "aligned"]
+
+
+def test_a_panel_per_dataset_and_fusion_is_drawn_where_there_are_rows() -> None:
+    one = curve("none", 0.9, 0.7).assign(dataset="a", fusion="late")
+    drawing = draw.panels(one, {"a": "A (real)"}, ["early", "late"], draw.level_curves, height=2, standin=False)
+    early, late = drawing.axes
+    assert not early.axison
+    assert late.get_title() == "A (real), late fusion" or late.get_title(loc="left") == "A (real), late fusion"
 
 
 def test_bars_end_where_the_metric_does_and_no_two_methods_look_alike() -> None:
     _, axes = figure()
     names = ["none", "wasserstein", "a", "b", "c", "d", "e", "f"]
-    draw.curves(axes, pd.concat([curve(name, 0.95, 0.05) for name in names]), bounds=(0.0, 1.0))
+    draw.level_curves(axes, pd.concat([curve(name, 0.95, 0.05) for name in names]))
     bars = np.concatenate([segment[:, 1] for c in axes.containers for segment in c.lines[2][0].get_segments()])
     assert (bars.min(), bars.max()) == pytest.approx((0.0, 1.0))
     looks = {(c.lines[0].get_color(), c.lines[0].get_marker()) for c in axes.containers}
