@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
 
 from mmwa_utils.datasets.cmu_mosei import EXPECTED, KEYS, MULTIBENCH, WIDTHS
 from standins.sequences import aligned_steps, draw_sequences, front_padded, write_pickle
@@ -25,6 +24,7 @@ STORY = Story(
 SHARES: Mapping[str, int] = EXPECTED[MULTIBENCH]
 _STEPS = 50
 """Steps to which the stand-in pads, at the front: the release's number."""
+correspondence = aligned_steps
 
 
 def write(root: Path, draws: Mapping[str, Draws], seed: int) -> None:
@@ -38,8 +38,3 @@ def write(root: Path, draws: Mapping[str, Draws], seed: int) -> None:
         payload[KEYS[split]] = {**arrays, "labels": labels, "id": np.array(ids)}
         first += len(drawn)
     write_pickle(root / MULTIBENCH, payload)
-
-
-def correspondence(sample_id: str, draws: Mapping[str, Draws], seed: int) -> Int[np.ndarray, " steps"]:
-    """Return for each step of one modality the step of any other that shows the same object: 0, 1, 2, ..."""
-    return aligned_steps(sample_id, draws, seed)

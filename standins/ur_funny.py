@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
 
 from mmwa_utils.datasets.ur_funny import EXPECTED, KEYS, MULTIBENCH, WIDTHS
 from standins.sequences import OBJECT, aligned_steps, draw_sequences, front_padded, write_pickle
@@ -23,6 +22,7 @@ STORY = Story(
 SHARES: Mapping[str, int] = EXPECTED
 _STEPS = 20
 """Steps to which the stand-in pads, at the front."""
+correspondence = aligned_steps
 
 
 def write(root: Path, draws: Mapping[str, Draws], seed: int) -> None:
@@ -37,8 +37,3 @@ def write(root: Path, draws: Mapping[str, Draws], seed: int) -> None:
         payload[KEYS[split]] = {**arrays, "labels": labels, "id": np.arange(first, first + len(drawn))}
         first += len(drawn)
     write_pickle(root / MULTIBENCH, payload)
-
-
-def correspondence(sample_id: str, draws: Mapping[str, Draws], seed: int) -> Int[np.ndarray, " steps"]:
-    """Return for each step of one modality the step of any other that shows the same object: 0, 1, 2, ..."""
-    return aligned_steps(sample_id, draws, seed)
