@@ -64,7 +64,7 @@ class Chapter:
         self.data[name] = fingerprint
 
     def say(self, text: str) -> None:
-        """Render Markdown: the way a computed number enters the prose."""
+        """Render Markdown that a cell made, such as a table whose cells hold links."""
         display(Markdown(text))
 
     def show(self, table: pd.DataFrame, *, caption: str, digits: int = 3, standin: bool = False) -> None:
@@ -99,18 +99,6 @@ class Chapter:
             if (folder / f"{name}.json").is_file():
                 return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         return None
-
-    def load(self, chapter: str, name: str) -> Any:
-        """Read a result that another chapter saved.
-
-        Raises:
-            FileNotFoundError: that chapter was not run; says how to run it.
-        """
-        found = self.find(chapter, name)
-        if found is None:
-            remedy = f"run it first: mmwa run notebooks/{chapter}.ipynb"
-            raise FileNotFoundError(f"no result {name!r} of {chapter}; {remedy}")
-        return found
 
     def footer(self) -> None:
         """Render the provenance of the page: parameters, versions, commit, device, data, wall time."""
