@@ -19,7 +19,6 @@ from tqdm import tqdm
 from mmwa_utils import project
 from mmwa_utils.evaluation.conditions import Condition, SplitView
 from mmwa_utils.evaluation.metrics import trivial_logits
-from mmwa_utils.files import atomic_write
 from mmwa_utils.training.data import RunData, open_data
 from mmwa_utils.training.run import load_model
 from mmwa_utils.training.store import Predictions, Run
@@ -137,14 +136,9 @@ def _path(folder: Path, key: str, condition: Condition, split: str) -> Path:
 
 def _read(folder: Path, run: Run, condition: Condition, split: str) -> Predictions | None:
     path = _path(folder, run.key, condition, split)
-    if not path.is_file():
-        return None
-    with np.load(path) as arrays:
-        return Predictions(arrays["ids"], arrays["logits"], arrays["truth"])
+    return Predictions.read(path) if path.is_file() else None
 
 
 def _write(folder: Path, key: tuple[str, Condition], split: str, predictions: Predictions) -> None:
     """Write predictions whole or not at all."""
-    path = _path(folder, *key, split)
-    with atomic_write(path) as partial:
-        np.savez(partial, allow_pickle=False, **vars(predictions))
+    predictions.write(_path(folder, *key, split))

@@ -16,19 +16,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from mmwa_utils.evaluation import statistics
 from mmwa_utils.evaluation.grids import CLEAN, PAPER_LEVELS, Grid
 from mmwa_utils.evaluation.metrics import LOWER_IS_BETTER
-from mmwa_utils.evaluation.statistics import (
-    Interval,
-    SeedResamples,
-    draw_counts,
-    interval,
-    joint_draws,
-    joint_interval,
-    measure,
-    paired_row,
-    percentiles,
-)
+from mmwa_utils.evaluation.statistics import Interval, SeedResamples
 from mmwa_utils.training.comparison import BASELINE
 from mmwa_utils.training.store import Predictions
 from mmwa_utils.types import Task
@@ -106,7 +97,7 @@ def score(grid: Grid, metric: str, *, draws: int = 1000, seed: int = 0) -> Score
         draws: number of resamples; whole clusters are drawn.
         seed: of the draws alone.
     """
-    counts = draw_counts(len(grid.clusters), draws, seed=seed, clusters=grid.clusters)
+    counts = statistics.draw_counts(len(grid.clusters), draws, seed=seed, clusters=grid.clusters)
     known: dict[bytes, Any] = {}  # level 0 is the same in all curves, and so is share 1 for all seeds
     points = itertools.product([run.key for run in grid.runs], grid.modalities, grid.levels, grid.seeds)
     values = []
@@ -114,7 +105,7 @@ def score(grid: Grid, metric: str, *, draws: int = 1000, seed: int = 0) -> Score
         p = grid.predictions[point]
         logits = p.logits.tobytes()
         if logits not in known:
-            known[logits] = measure(grid.spec.task, metric, p.truth, p.logits, counts)
+            known[logits] = statistics.measure(grid.spec.task, metric, p.truth, p.logits, counts)
         values.append(known[logits])
     shape = (len(grid.runs), len(grid.modalities), len(grid.levels), len(grid.seeds), draws + 1)
     return Scores(grid, metric, seed, np.reshape(values, shape))
@@ -133,7 +124,7 @@ def table(scores: Scores) -> pd.DataFrame:
         arm = (run.key, scores.dataset, config.fusion, config.alignment.name, config.seed)
         for i, j, k in sorted(np.ndindex(of_run.shape[:3]), key=lambda at: at[1] > 0):
             where = (grid.modalities[i], grid.mode, grid.levels[j], grid.seeds[k], scores.metric)
-            rows.append((*arm, *where, *vars(interval(of_run[i, j, k])).values()))
+            rows.append((*arm, *where, *vars(statistics.interval(of_run[i, j, k])).values()))
     columns = ["run", "dataset", "fusion", "alignment", "seed", "modality", "mode", "level", "corruption_seed"]
     return pd.DataFrame(rows, columns=[*columns, "metric", "value", "low", "high"])
 
@@ -249,11 +240,11 @@ def _row(scores: Scores, arm: Arm, modality: str, pairs: SeedResamples, of: Summ
     columns = ("dataset", "fusion", "alignment", "modality", "metric")
     better = scores.higher_is_better if of != "drop" or modality == CLEAN else False
     named = dict(zip(columns, (scores.dataset, *arm, modality, scores.metric), strict=True))
-    return named | paired_row(pairs, _seed(scores, arm, pairs), higher_is_better=better)
+    return named | statistics.paired_row(pairs, _seed(scores, arm, pairs), higher_is_better=better)
 
 
 def _joint(scores: Scores, arm: Arm, values: SeedResamples) -> Interval:
-    return joint_interval(values, _seed(scores, arm, values))
+    return statistics.joint_interval(values, _seed(scores, arm, values))
 
 
 def _seed(scores: Scores, arm: Arm, values: SeedResamples) -> list[int]:
@@ -289,9 +280,9 @@ def average_gain(
             raise ValueError(f"{one.dataset}: {one.metric} is lower where better; use headline(spec)")
         pairs = {arm: p for arm, p in _paired(one, modality=modality, of=of).items() if arm[1] == alignment}
         here.append(np.mean([p[0].mean() for p in pairs.values()]))
-        joined = np.mean([joint_draws(p, _seed(one, arm, p)) for arm, p in pairs.items()], axis=0).ravel()
+        joined = np.mean([statistics.joint_draws(p, _seed(one, arm, p)) for arm, p in pairs.items()], axis=0).ravel()
         drawn.append(np.random.default_rng([one.seed, *one.dataset.encode()]).permutation(joined))
-    low, high = percentiles(np.mean(drawn, axis=0))
+    low, high = statistics.percentiles(np.mean(drawn, axis=0))
     return Interval(100 * float(np.mean(here)), 100 * low, 100 * high)
 
 

@@ -140,18 +140,9 @@ def train_all(
     return tuple(runs)
 
 
-@dataclass(frozen=True)
-class Selection:
-    """The best of several candidates on the validation split."""
-
-    config: RunConfig
-    table: pd.DataFrame
-    """One row a candidate: fusion, lr, alpha, beta, the validation metric."""
-
-
 def select(
     candidates: Sequence[RunConfig], *, store: RunStore | None = None, progress: bool | None = None
-) -> Selection:
+) -> RunConfig:
     """Train candidates and return the one with the best validation metric; the test split is not looked at.
 
     Of equal ones the first wins: order them from the one you would rather have.
@@ -159,12 +150,7 @@ def select(
     runs = train_all(candidates, store=store, progress=progress)
     spec = datasets.spec(candidates[0].dataset, **_spec_options(candidates[0]))
     scores = np.array([run.metrics["val"][spec.metric]["value"] for run in runs])
-    best = int(np.nanargmax(scores if spec.higher_is_better else -scores))
-    rows = [
-        {"fusion": c.fusion, "lr": c.lr, "alpha": c.alignment.alpha, "beta": c.alignment.beta, f"val_{spec.metric}": s}
-        for c, s in zip(candidates, scores, strict=True)
-    ]
-    return Selection(candidates[best], pd.DataFrame(rows))
+    return candidates[int(np.nanargmax(scores if spec.higher_is_better else -scores))]
 
 
 def _spec_options(config: RunConfig) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from mmwa_utils.files import write_json
 from mmwa_utils.fusion import FusionModel, ModelConfig, build_model
 from mmwa_utils.training.config import ConfigError, RunConfig
 from mmwa_utils.training.data import RunData, open_data
-from mmwa_utils.training.store import Run, RunStore, run_key
+from mmwa_utils.training.store import Predictions, Run, RunStore, run_key
 from mmwa_utils.training.trainer import (
     AlignedModel,
     AlignmentTrainer,
@@ -195,15 +195,11 @@ def _arguments(config: RunConfig, data: RunData, folder: Path, *, progress: bool
     )
 
 
-def _predict(trainer: AlignmentTrainer, data: RunData, split: str) -> dict[str, np.ndarray]:
-    """Return ids, logits and truth of a split; the weights are the best ones by now."""
+def _predict(trainer: AlignmentTrainer, data: RunData, split: str) -> Predictions:
+    """Return the outputs on a split; the weights are the best ones by now."""
     chosen: Any = data.splits[split]
     output = trainer.predict(chosen)
-    return {
-        "ids": np.array(chosen.ids()),
-        "logits": np.asarray(output.predictions),
-        "truth": np.asarray(output.label_ids),
-    }
+    return Predictions(np.array(chosen.ids()), np.asarray(output.predictions), np.asarray(output.label_ids))
 
 
 def _write(
@@ -211,7 +207,7 @@ def _write(
     config: RunConfig,
     data: RunData,
     trainer: AlignmentTrainer,
-    predictions: dict[str, dict[str, np.ndarray]],
+    predictions: dict[str, Predictions],
     *,
     seconds: float,
 ) -> None:
@@ -220,15 +216,14 @@ def _write(
     save_file(
         {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors"
     )
-    for split, arrays in predictions.items():
-        np.savez(folder / f"{split}.npz", allow_pickle=False, **arrays)
     pd.DataFrame(_history(trainer.state.log_history)).dropna(axis=1, how="all").to_csv(
         folder / "history.csv", index=False
     )
     task, intervals = data.spec.task, {}
-    for split, arrays in predictions.items():
-        counts = draw_counts(len(arrays["ids"]), 1000)
-        measured = {m: measure(task, m, arrays["truth"], arrays["logits"], counts) for m in METRICS[task]}
+    for split, p in predictions.items():
+        p.write(folder / f"{split}.npz")
+        counts = draw_counts(len(p.ids), 1000)
+        measured = {name: measure(task, name, p.truth, p.logits, counts) for name in METRICS[task]}
         intervals[split] = {name: vars(interval(values)) for name, values in measured.items()}
     write_json(folder / "metrics.json", intervals)
     write_json(folder / "config.json", config.model_dump(mode="json"))
@@ -246,7 +241,7 @@ def _write(
 
 
 def _history(log: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Merge the Trainer's training and evaluation records into one row an epoch."""
+    """Merge the Trainer's training and evaluation records into one row per epoch."""
     rows: dict[float, dict[str, float]] = {}
     for record in log:
         if "loss" in record or "eval_loss" in record:

@@ -21,6 +21,7 @@ import pandas as pd
 from jaxtyping import Float, Shaped
 
 from mmwa_utils import project
+from mmwa_utils.files import atomic_write
 from mmwa_utils.training.config import RunConfig
 
 RESULT_ROOMS = (
@@ -49,6 +50,17 @@ class Predictions:
     ids: Shaped[np.ndarray, " samples"]
     logits: Float[np.ndarray, "samples outputs"]
     truth: Shaped[np.ndarray, "samples ..."]
+
+    @classmethod
+    def read(cls, path: Path) -> Predictions:
+        """Read what `write` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(**arrays)
+
+    def write(self, path: Path) -> None:
+        """Write an .npz file whole or not at all."""
+        with atomic_write(path) as partial:
+            np.savez(partial, allow_pickle=False, **vars(self))
 
 
 @dataclass(frozen=True)
@@ -89,8 +101,7 @@ class Run:
 
     def predictions(self, split: str) -> Predictions:
         """Return the outputs on a split ("val" or "test")."""
-        with np.load(self.folder / f"{split}.npz", allow_pickle=False) as arrays:
-            return Predictions(arrays["ids"], arrays["logits"], arrays["truth"])
+        return Predictions.read(self.folder / f"{split}.npz")
 
 
 class RunStore:

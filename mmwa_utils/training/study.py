@@ -88,7 +88,7 @@ def choose_setting(
 
 def _best(candidates: Sequence[RunConfig]) -> RunConfig:
     """Return the best on the validation split; of one there is nothing to select, so it is not trained."""
-    return candidates[0] if len(candidates) == 1 else select(candidates).config
+    return candidates[0] if len(candidates) == 1 else select(candidates)
 
 
 def record(configs: Sequence[RunConfig]) -> dict[str, Any]:

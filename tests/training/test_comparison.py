@@ -150,10 +150,9 @@ def test_a_grid_is_trained_once_selected_by_validation_and_forecast(tmp_path: Pa
     for run in runs:  # selection must not need the test split's results
         metrics = {"val": run.metrics["val"]}
         write_json(run.folder / "metrics.json", metrics)
-    selection = compare.select(configs, store=store, progress=False)
+    selected = compare.select(configs, store=store, progress=False)
     best = max(runs, key=lambda run: run.metrics["val"]["accuracy"]["value"])
-    assert selection.config == best.config
-    assert list(selection.table["val_accuracy"]) == [r.metrics["val"]["accuracy"]["value"] for r in runs]
+    assert selected == best.config
 
 
 def test_a_model_worth_its_name_beats_the_trivial_and_not_the_best(tmp_path: Path, monkeypatch: Any) -> None:
