@@ -97,7 +97,7 @@ class Shuffled(Condition):
 
 
 class SplitView:
-    """A split whose last samples stay decoded, and who has which modality.
+    """A split with a cache of decoded samples and a table of the modalities of each one.
 
     Args:
         split: the split.

@@ -158,7 +158,7 @@ def _spec_options(config: RunConfig) -> dict[str, Any]:
 
 
 def run_table(runs: Iterable[Run], *, split: str = "test") -> pd.DataFrame:
-    """Return one row a run and metric: dataset, fusion, alignment, seed, metric, value, and the run's key."""
+    """Return one row per run and metric: dataset, fusion, alignment, seed, metric, value, and the run's key."""
     rows = []
     for run in runs:
         config = run.config
@@ -262,12 +262,12 @@ def references(data: RunData, *, split: str = "test") -> pd.DataFrame:
         story = standins.story(data.spec.name)
         scores["best possible"] = story.scores()
         scores |= {f"best from {name} alone": story.scores((name,)) for name in story.modalities}
-    rows = [(who, _BAYES_NAMES.get(m, m), value) for who, found in scores.items() for m, value in found.items()]
+    rows = [(name, _BAYES_NAMES.get(m, m), value) for name, found in scores.items() for m, value in found.items()]
     return pd.DataFrame(rows, columns=["predictor", "metric", "value"])
 
 
 def error_cases(runs: Sequence[Run], *, fusion: str, alignment: str = "wasserstein") -> pd.DataFrame:
-    """Return one row a test sample: how wrong the baseline and the aligned model are, over seeds.
+    """Return one row per test sample: how wrong the baseline and the aligned model are, over seeds.
 
     `baseline` and `aligned` are the mean error over seeds: |label - probability|, averaged over labels (multi-class:
     1 - probability of the true class; regression: |label - prediction|). `baseline_right` and `aligned_right` are

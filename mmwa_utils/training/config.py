@@ -14,7 +14,7 @@ DatasetName = Literal["hateful_memes", "mm_imdb", "ur_funny", "cmu_mosei", "medf
 
 
 class ConfigError(ValueError):
-    """A run's configuration that can't be; one line a fault, each naming the field."""
+    """An invalid run configuration; one line per fault, each naming the field."""
 
 
 class AlignmentConfig(BaseModel):

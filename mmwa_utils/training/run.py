@@ -99,7 +99,7 @@ def _train(config: RunConfig, data: RunData, store: RunStore, key: str, *, main:
         if main:
             _write(folder, config, data, trainer, predictions, seconds=time.perf_counter() - began)
             store.finish(key)
-    trainer.accelerator.wait_for_everyone()  # who only computed may read the run from here on
+    trainer.accelerator.wait_for_everyone()  # processes that only computed may read the run from here on
     return Run(store.folder / key)
 
 
@@ -189,7 +189,7 @@ def _arguments(config: RunConfig, data: RunData, folder: Path, *, progress: bool
         dataloader_num_workers=config.workers,
         dataloader_pin_memory=torch.cuda.is_available() and config.device != "cpu",
         remove_unused_columns=False,
-        ddp_find_unused_parameters=devices > 1,  # a batch in which nobody has an X-ray leaves its encoder unused
+        ddp_find_unused_parameters=devices > 1,  # a batch without a single X-ray leaves its encoder unused
         disable_tqdm=not progress,
         report_to="none",
     )

@@ -1,4 +1,4 @@
-"""The run store: a folder a run, addressed by what the run depends on, whole or not there.
+"""The run store: one folder per run, addressed by what the run depends on, whole or not there.
 
 A run trains in `<key>.partial/` and is renamed to `<key>/` when everything is written, so a folder without the
 suffix is a complete run. The key hashes the configuration, the data's fingerprint and the source of the rooms
@@ -139,7 +139,7 @@ class RunStore:
         return (run for run in map(self.find, names) if run is not None)
 
     def table(self) -> pd.DataFrame:
-        """Return one row a run: key, configuration (flat) and test metrics."""
+        """Return one row per run: key, configuration (flat) and test metrics."""
         rows = []
         for run in self:
             config = pd.json_normalize(run.config.model_dump()).iloc[0].to_dict()
