@@ -94,7 +94,7 @@ class Alignment(nn.Module, ABC):
         """A value per sample for two modalities, whose masks are True at the tokens that take part."""
 
     def compare_pairs(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[PairValues]:
-        """`compare` each pair; who compares every sample by itself may take several pairs for one batch."""
+        """`compare` each pair; a subclass that treats samples independently may stack several pairs into one batch."""
         return [self.compare(x, y) for x, y in pairs]
 
     def forward(self, tokens: Mapping[str, Tokens] | LayerTokens) -> AlignmentResult:

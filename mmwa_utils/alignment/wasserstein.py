@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal, cast
+from collections.abc import Sequence
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -31,13 +31,6 @@ def check_cost(cost: str) -> None:
     """Refuse an unknown cost by name."""
     if cost not in ("cosine", "sqeuclidean"):
         raise ValueError(f"cost={cost!r} is unknown: use 'cosine' or 'sqeuclidean'")
-
-
-def _joined(modalities: list[Tokens]) -> Tokens:
-    """Several batches of as many tokens as one."""
-    if len(modalities) == 1:
-        return modalities[0]
-    return Tokens(torch.cat([each.values for each in modalities]), torch.cat([each.mask for each in modalities]))
 
 
 class WassersteinAlignment(Alignment):
@@ -91,50 +84,32 @@ class WassersteinAlignment(Alignment):
         check_cost(cost)
         if not epsilon > 0:
             raise ValueError(f"epsilon must be positive, got {epsilon}")
-        compute = {"regularised": self._regularised, "transport": self._transport, "divergence": self._divergence}
-        if value not in compute:
-            raise ValueError(f"value={value!r} is unknown: use {', '.join(compute)}")
+        if value not in get_args(ValueName):
+            raise ValueError(f"value={value!r} is unknown: use {', '.join(get_args(ValueName))}")
         self.epsilon, self.cost, self.value, self.tol, self.max_iter = epsilon, cost, value, tol, max_iter
-        self._compute: Callable[[Tokens, Tokens], PairValues] = compute[value]
 
     def compare(self, x: Tokens, y: Tokens) -> PairValues:
         """The chosen value of each sample's transport problem."""
-        return self._compute(x, y)
+        options: dict[str, Any] = {"epsilon": self.epsilon, "tol": self.tol, "max_iter": self.max_iter}
+        options |= {"mask_x": x.mask, "mask_y": y.mask}
+        C = token_cost(x, y, self.cost)
+        if self.value == "divergence":
+            divergence = sinkhorn_divergence(C, token_cost(x, x, self.cost), token_cost(y, y, self.cost), **options)
+            return PairValues(divergence.value, divergence.converged)
+        solved = sinkhorn(C, **options)
+        return PairValues(solved.value if self.value == "regularised" else solved.transport_cost, solved.converged)
 
     def compare_pairs(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[PairValues]:
-        """Pairs of as many tokens are one batch of independent problems: with three streams one call, not three."""
-        alike: dict[tuple[torch.Size, torch.Size], list[int]] = {}
-        for place, (x, y) in enumerate(pairs):
-            alike.setdefault((x.mask.shape, y.mask.shape), []).append(place)
-        compared: dict[int, PairValues] = {}
-        for places in alike.values():
-            x, y = (_joined([pairs[place][side] for place in places]) for side in (0, 1))
-            together = self.compare(x, y)
-            values, converged = together.values.chunk(len(places)), cast(Tensor, together.converged).chunk(len(places))
-            compared |= {place: PairValues(*own) for place, *own in zip(places, values, converged, strict=True)}
-        return [compared[place] for place in range(len(pairs))]
-
-    def _regularised(self, x: Tokens, y: Tokens) -> PairValues:
-        solved = sinkhorn(token_cost(x, y, self.cost), **self._options(x, y))
-        return PairValues(solved.value, solved.converged)
-
-    def _transport(self, x: Tokens, y: Tokens) -> PairValues:
-        solved = sinkhorn(token_cost(x, y, self.cost), **self._options(x, y))
-        return PairValues(solved.transport_cost, solved.converged)
-
-    def _divergence(self, x: Tokens, y: Tokens) -> PairValues:
-        costs = (token_cost(x, y, self.cost), token_cost(x, x, self.cost), token_cost(y, y, self.cost))
-        solved = sinkhorn_divergence(*costs, **self._options(x, y))
-        return PairValues(solved.value, solved.converged)
-
-    def _options(self, x: Tokens, y: Tokens) -> dict:
-        return {
-            "epsilon": self.epsilon,
-            "mask_x": x.mask,
-            "mask_y": y.mask,
-            "tol": self.tol,
-            "max_iter": self.max_iter,
-        }
+        """Pairs of equal shapes are one batch of independent problems: with three streams one call, not three."""
+        if len(pairs) < 2 or len({(x.mask.shape, y.mask.shape) for x, y in pairs}) > 1:
+            return super().compare_pairs(pairs)
+        x, y = (
+            Tokens(torch.cat([side.values for side in sides]), torch.cat([side.mask for side in sides]))
+            for sides in zip(*pairs, strict=True)
+        )
+        together = self.compare(x, y)
+        parts = together.values.chunk(len(pairs)), cast(Tensor, together.converged).chunk(len(pairs))
+        return [PairValues(values, converged) for values, converged in zip(*parts, strict=True)]
 
     def extra_repr(self) -> str:
         """The settings, for `print`."""

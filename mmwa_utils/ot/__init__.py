@@ -8,8 +8,8 @@ The convention is `min <P, C> + epsilon KL(P | a b^T)`; see `sinkhorn`.
 """
 
 from . import reference
+from ._autograd import ConvergenceWarning
 from ._divergence import DivergenceResult, sinkhorn_divergence
-from ._operators import ConvergenceWarning
 from ._solver import SinkhornResult, sinkhorn
 from .costs import cosine_cost, sqeuclidean_cost
 

@@ -1,6 +1,6 @@
 """The CPU back end: one problem per thread, its kernel matrix in cache, one sweep over it per iteration.
 
-Four ideas make it fast; `_backend` says what it must compute, `_numba_kernels` holds the loops.
+Four ideas make it fast; `_numba_kernels` holds the loops.
 
 1. *A problem at a time.* The valid rows and columns are gathered, so padding costs nothing, and the kernel of 32 x 128
    tokens (16 KiB) stays in the first-level cache for all iterations. A batch-wide loop would fetch it from memory twice
@@ -14,8 +14,9 @@ Up to `KERNEL_RANGE[float32]` the kernel of a float32 cost is float32; above, an
 sums can show, it is float64; above `KERNEL_RANGE[float64]` epsilon is scaled and the scalings are absorbed into the
 potentials, which is the log domain at the price of the kernel domain. Potentials and exponents are always float64.
 
-The threads are PyTorch's, and as many (`torch.set_num_threads`): each takes the next few problems when it is done with
-its last (`_threads`).
+The cosine and its gradient go the same way. In PyTorch's operators they are a dozen passes over the batch, whose
+traffic costs as much as the products where tokens are long, and whose calls cost more where tokens are short: in the
+benchmark, solve and gradient would take 1.13 times as long (geometric mean of the 24 cases, two threads).
 """
 
 from __future__ import annotations
@@ -26,61 +27,94 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ._backend import Solution
-from ._memory import empty
-from ._numba_kernels import plan_range, solve_range
-from ._threads import share
+from ._host import empty, share
+from ._numba_kernels import distance_range, norm_range, solve_range, turn_range
+from ._problem import Problem, Solution
 
+# Entries of the largest problem taken here: a larger kernel leaves the cache.
 LARGEST = 1 << 20
-"""Entries of the largest problem taken here: a larger kernel leaves the cache, and matrix products win."""
+# Most problems a thread takes at a time: a hard one takes as long as a hundred easy ones.
 CHUNK = 32
-"""Most problems a thread takes at a time: a hard one takes as long as a hundred easy ones."""
+# Entries of a batch below which the calling thread works alone.
 ALONE = 1 << 17
-"""Entries of a batch below which the calling thread works alone."""
+# The same for the cosine, in entries of tokens and costs.
+COSINE_CHUNK, COSINE_ALONE = 1 << 19, 1 << 21
 
 
 def supports(cost: Float[Tensor, "batch n m"]) -> bool:
-    """Whether the cost is on the CPU and its kernel fits in the cache."""
-    return cost.device.type == "cpu" and cost.shape[1] * cost.shape[2] <= LARGEST
+    """Whether the kernel fits in the cache."""
+    return cost.shape[1] * cost.shape[2] <= LARGEST
 
 
-def solve(
-    cost: Float[Tensor, "batch n m"],
-    a: Float[Tensor, "batch n"],
-    b: Float[Tensor, "batch m"],
-    epsilon: float,
-    tol: float,
-    max_iter: int,
-) -> Solution:
-    """Potentials and diagnostics; see `_backend`."""
+def solve(problem: Problem) -> Solution:
+    """See `Backend.solve`."""
+    cost = problem.cost
     batch, n, m = cost.shape
     found = Solution(
-        f=torch.empty(batch, n, dtype=torch.float64),
-        g=torch.empty(batch, m, dtype=torch.float64),
-        n_iter=torch.empty(batch, dtype=torch.int32),
-        marginal_error=torch.empty(batch, dtype=torch.float64),
-        plan=empty(tuple(cost.shape), cost),
+        f=torch.empty(batch, n, dtype=torch.float64, device="cpu"),
+        g=torch.empty(batch, m, dtype=torch.float64, device="cpu"),
+        plan=empty((batch, n, m), cost),
+        n_iter=torch.empty(batch, dtype=torch.int32, device="cpu"),
+        marginal_error=torch.empty(batch, dtype=torch.float64, device="cpu"),
     )
-    inputs = cost.numpy(), a.numpy(), b.numpy(), epsilon, tol, max_iter
+    inputs = cost.numpy(), problem.a.numpy(), problem.b.numpy(), problem.epsilon, problem.tol, problem.max_iter
     outputs = tuple(out.numpy() for out in vars(found).values())
-    _share(cost, lambda start, stop: solve_range(start, stop, *inputs, *outputs))
+    share(
+        batch,
+        lambda start, stop: solve_range(start, stop, *inputs, *outputs),
+        most=CHUNK,
+        alone=cost.numel() < ALONE,
+    )
     return found
 
 
-def plan(
+def cosine(
+    x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch m dim"]
+) -> tuple[Float[Tensor, "batch n m"], Float[Tensor, "batch n"], Float[Tensor, "batch m"]]:
+    """`1 - <x, y> / (|x| |y|)`, and `1 / |x|` and `1 / |y|`."""
+    x, y = x.detach().contiguous(), y.detach().contiguous()
+    cost = empty((*x.shape[:2], y.shape[1]), x)
+    inverse_x, inverse_y = x.new_empty(x.shape[:2]), y.new_empty(y.shape[:2])
+    arrays = [tensor.numpy() for tensor in (x, inverse_x, y, inverse_y, cost)]
+
+    def work(start: int, stop: int) -> None:
+        norm_range(start, stop, *arrays[:2])  # first, since it fetches the tokens faster than a product does
+        norm_range(start, stop, *arrays[2:4])
+        torch.bmm(x[start:stop], y[start:stop].mT, out=cost[start:stop])
+        distance_range(start, stop, arrays[4], arrays[1], arrays[3])
+
+    _share_tokens(x, y, work)
+    return cost, inverse_x, inverse_y
+
+
+def cosine_gradient(
+    grad: Float[Tensor, "batch n m"],
+    x: Float[Tensor, "batch n dim"],
+    y: Float[Tensor, "batch m dim"],
     cost: Float[Tensor, "batch n m"],
-    f: Float[Tensor, "batch n"],
-    g: Float[Tensor, "batch m"],
-    a: Float[Tensor, "batch n"],
-    b: Float[Tensor, "batch m"],
-    epsilon: float,
-) -> Float[Tensor, "batch n m"]:
-    """The plan of given potentials; see `_backend`."""
-    out = empty(tuple(cost.shape), cost)
-    inputs = (*(tensor.detach().numpy() for tensor in (cost, f, g, a, b)), epsilon, out.numpy())
-    _share(cost, lambda start, stop: plan_range(start, stop, *inputs))
-    return out
+    inverse_x: Float[Tensor, "batch n"],
+    inverse_y: Float[Tensor, "batch m"],
+) -> tuple[Float[Tensor, "batch n dim"], Float[Tensor, "batch m dim"]]:
+    """The gradients with respect to `x` and `y`: see `costs._Cosine.backward`."""
+    x, y = x.detach().contiguous(), y.detach().contiguous()
+    grad_x, grad_y = empty(tuple(x.shape), x), empty(tuple(y.shape), y)
+    turn_x, turn_y = torch.empty_like(inverse_x), torch.empty_like(inverse_y)
+    inputs = [tensor.numpy() for tensor in (grad.contiguous(), cost, inverse_x, inverse_y)]
+    turns = turn_x.numpy(), turn_y.numpy()
+
+    def work(start: int, stop: int) -> None:
+        some = slice(start, stop)
+        weights = empty((stop - start, *cost.shape[1:]), cost)
+        turn_range(start, stop, *inputs, weights.numpy(), *turns)
+        torch.mul(x[some], turn_x[some, :, None], out=grad_x[some]).baddbmm_(weights, y[some])
+        torch.mul(y[some], turn_y[some, :, None], out=grad_y[some]).baddbmm_(weights.mT, x[some])
+
+    _share_tokens(x, y, work)
+    return grad_x, grad_y
 
 
-def _share(cost: Float[Tensor, "batch n m"], work: Callable[[int, int], None]) -> None:
-    share(len(cost), work, most=CHUNK, alone=cost.numel() < ALONE)
+def _share_tokens(
+    x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch m dim"], work: Callable[[int, int], None]
+) -> None:
+    entries = (x.shape[1] + y.shape[1]) * x.shape[2] + x.shape[1] * y.shape[1]
+    share(len(x), work, most=min(CHUNK, -(-COSINE_CHUNK // entries)), alone=len(x) * entries < COSINE_ALONE)

@@ -1,4 +1,4 @@
-"""What the CPU back end compiles, all in one file: passes over entries, the iteration, a problem, a stretch of a batch.
+"""What is compiled for the CPU: passes over entries, the iteration, a problem, a stretch of a batch; the cosine.
 
 Numba caches a compiled function beside its file and looks for changes in that file alone: a function that calls one of
 another file would go on running that one's old code. Exponential and logarithm are polynomials, since LLVM vectorises
@@ -8,29 +8,29 @@ a branch in every inner loop. `K.itemsize` tells float32 from float64.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numba import njit
 
-from ._backend import KERNEL_RANGE
+from ._problem import KERNEL_RANGE
 
 RANGE_32 = KERNEL_RANGE[torch.float32]
 RANGE_64 = KERNEL_RANGE[torch.float64]
+# The smallest marginal error that float32 sums reach reliably; below, the kernel is kept in float64.
 FLOOR_32 = 5e-7
-"""The smallest marginal error that float32 sums reach reliably; below, the kernel is kept in float64."""
+# Sweeps after which a stage of epsilon scaling ends. The last stage ends when it is done, but looks that often whether
+# the logarithm of a scaling is beyond `DRIFT` (float64 ends at 709) and the potentials had better absorb it.
 STAGE_SWEEPS, DRIFT = 100, 200.0
-"""Sweeps after which a stage of epsilon scaling ends. The last stage ends when it is done, but looks that often whether
-the logarithm of a scaling is beyond `DRIFT` (float64 ends at 709) and the potentials had better absorb it."""
+# Sweeps that the error takes to follow a change of the relaxation, then sweeps to measure its rate; at the least.
 SETTLE, WINDOW = 3, 2
-"""Sweeps that the error takes to follow a change of the relaxation, then sweeps to measure its rate; at the least."""
+# A larger error than this, or a rate below this share of the sweep's before, says that the rate is not yet final.
 FAR, STEADY = 0.3, 0.9
-"""A larger error than this, or a rate below this share of the sweep's before, says that the rate is not yet final."""
+# The share of the way to 1 that a relaxation goes at most at once.
 PACE = 0.3
-"""The share of the way to 1 that a relaxation goes at most at once."""
+# Plain sweeps that must still be ahead for over-relaxation to start: it costs a settling and a last plain sweep.
 WORTHWHILE = 6
-"""Plain sweeps that must still be ahead for over-relaxation to start: it costs a settling and a last plain sweep."""
 
 # NaN and infinity keep their meaning (they flag a problem); only the order of sums and fused products are free.
 FAST = {"contract", "reassoc", "nsz"}
@@ -52,14 +52,6 @@ def _power_of_two(k, r):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _exp32(x):  # type: ignore[no-untyped-def]
-    """exp(x) for float64 x in float32."""
-    t = max(x * 1.4426950408889634, -126.0)
-    k = np.floor(t + 0.5)
-    return _power_of_two(k, np.float32(t - k))
-
-
-@njit(inline="always")
 def _log(x):  # type: ignore[no-untyped-def]
     """log(x) to float64's last bits, for x > 0: x = 2^k y with y near 1, and log y = 2 artanh((y - 1) / (y + 1))."""
     bits = np.float64(x).view(np.int64)
@@ -74,13 +66,14 @@ def _log(x):  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=FAST, **OPTIONS)
-def bounds(C, low, high, odd):  # type: ignore[no-untyped-def]
+def bounds(C):  # type: ignore[no-untyped-def]
     """Smallest and largest entry, the latter NaN if an entry is not finite, for 0 c is 0 for finite c alone.
 
     First of each column, which are vectors, then of those: LLVM leaves a minimum over everything a loop of scalars.
     """
     n, m = C.shape
     zero = C.dtype.type(0)
+    low, high, odd = np.empty(m, C.dtype), np.empty(m, C.dtype), np.empty(m, C.dtype)
     for j in range(m):
         low[j] = high[j] = C[0, j]
         odd[j] = 0
@@ -104,8 +97,7 @@ def fill_kernel(C, f, g, epsilon, K):  # type: ignore[no-untyped-def]
     scale = 1.0 / epsilon
     for i in range(n):
         for j in range(m):
-            x = (f[i] + g[j] - C[i, j]) * scale
-            K[i, j] = _exp32(x) if K.itemsize == 4 else np.exp(x)
+            K[i, j] = np.exp((f[i] + g[j] - C[i, j]) * scale)
 
 
 @njit(fastmath=EXACT, **OPTIONS)
@@ -200,46 +192,84 @@ def _relax(b, w, v, omega):  # type: ignore[no-untyped-def]
         v[j] = b[j] / (w[j] + tiny) * ((plus * b[j] + minus * t) / (minus * b[j] + plus * t + tiny))
 
 
+class Relaxation(NamedTuple):
+    """Over-relaxation, as it is steered from sweep to sweep by what each leaves of the marginal error."""
+
+    # 0 is a plain sweep.
+    omega: float
+    # The next sweep is plain, and the last if it reaches the goal.
+    finishing: bool
+    # What the last sweep left, and `rate`, that over what the sweep before had left.
+    error: float
+    rate: float
+    # The sweep from which the rate for the next omega is measured, over `window` sweeps from the error `mark`.
+    start: int
+    window: int
+    mark: float
+    # Sweeps that the error takes to follow a change.
+    settle: int
+    # The sweep from which a last one may be tried early again.
+    retry: int
+    # The error at the last measurement, as a plain sweep would have left it.
+    unswollen: float
+
+
+# The state before the first sweep.
+UNRELAXED = Relaxation(0.0, False, np.inf, 1.0, 2, WINDOW, np.inf, SETTLE, 0, np.inf)
+
+
+@njit(inline="always")
+def _swell(omega):  # type: ignore[no-untyped-def]
+    """How many times larger than after a plain sweep a slowly falling error looks when relaxed by omega."""
+    return (1 + omega) / (1 - omega)
+
+
+@njit(**OPTIONS)
+def steer(before, sweep, error, goal):  # type: ignore[no-untyped-def]
+    """The relaxation after this sweep, the first being 1, has left this error; `_triton_kernels` has it once more.
+
+    Since a relaxed error is swollen, the plain sweep is tried that much earlier, and a growth by no more than that is
+    no divergence; a larger one halves omega.
+    """
+    omega, start, settle, window = before.omega, before.start, before.settle, before.window
+    mark, unswollen, rate = before.mark, before.unswollen, error / before.error
+    retry = sweep + settle if before.finishing else before.retry
+    finishing = error <= (goal * _swell(omega) if sweep >= retry else goal)
+    if omega == 0.0 and sweep > 2 and (error > FAR or rate < STEADY * before.rate):
+        start = sweep
+    elif sweep == start + window:
+        mean = (error / mark) ** (1.0 / window)
+        if mean < 1.0:
+            omega = _next_omega(omega, mean, np.log(goal / error))
+        elif error > _swell(omega) * unswollen:
+            omega = omega / 2
+        unswollen = error / _swell(before.omega)
+        # The error remembers about 1 / (1 - omega) sweeps, and above the best omega it swings as it falls.
+        memory = int(0.75 / (1 - omega))
+        settle, window = SETTLE + memory, WINDOW + memory
+        start = sweep if omega == before.omega else sweep + settle
+    if sweep == start:
+        mark = error
+    return Relaxation(omega, finishing, error, rate, start, window, mark, settle, retry, unswollen)
+
+
 @njit(**OPTIONS)
 def scale(K, a, b, u, v, w, tol, max_iter):  # type: ignore[no-untyped-def]
-    """Iterate on one kernel until the L1 marginal error of (u, v) is at most `tol`; (iterations, error).
-
-    Relaxed by omega, a slowly falling error looks (1 + omega) / (1 - omega) times as large as a plain sweep leaves it:
-    so the plain sweep is tried that much earlier, and a growth by no more than that is no divergence.
-    """
-    omega, swell, finishing, retry, err, rate = 0.0, 1.0, False, 0, np.inf, 1.0
-    start, mark, unswollen, settle, window = 2, np.inf, np.inf, SETTLE, WINDOW
+    """Iterate on one kernel until the L1 marginal error of (u, v) is at most `tol`; (iterations, error)."""
+    state = UNRELAXED
     for k in range(1, max_iter + 1):
         # The last sweep is plain: its rows are exact, so the plan's mass is 1 and the dual value <a, f> + <b, g>.
-        plain = finishing or omega == 0.0 or k == max_iter
-        last, err = err, np.float64(_sweep(K, a, b, u, v, w, 0.0 if plain else omega))
-        if not np.isfinite(err):
+        plain = state.finishing or state.omega == 0.0 or k == max_iter
+        error = np.float64(_sweep(K, a, b, u, v, w, 0.0 if plain else state.omega))
+        if not np.isfinite(error):
             return k, np.nan
-        if k == max_iter or (err <= tol and plain):
+        if k == max_iter or (error <= tol and plain):
             break
-        retry = k + settle if finishing else retry
-        finishing = err <= (tol * swell if k >= retry else tol)
-        last_rate, rate = rate, err / last
-        if omega == 0.0 and k > 2 and (err > FAR or rate < STEADY * last_rate):
-            start = k
-        elif k == start + window:
-            new, mean = omega, (err / mark) ** (1.0 / window)
-            if mean < 1.0:
-                new = _next_omega(omega, mean, np.log(tol / err))
-            elif err > swell * unswollen:
-                new = omega / 2
-            unswollen = err / swell
-            # The error remembers about 1 / (1 - omega) sweeps, and above the best omega it swings as it falls.
-            memory = int(0.75 / (1 - new))
-            settle, window = SETTLE + memory, WINDOW + memory
-            start = k if new == omega else k + settle
-            omega, swell = new, (1 + new) / (1 - new)
-        if k == start:
-            mark = err
-        _relax(b, w, v, 0.0 if finishing else omega)
+        state = steer(state, k, error, tol)
+        _relax(b, w, v, 0.0 if state.finishing else state.omega)
         if k % STAGE_SWEEPS == 0 and np.nanmax(np.abs(np.log(np.concatenate((u / a, v / b))))) > DRIFT:
             break
-    return k, err
+    return k, error
 
 
 @njit(**OPTIONS)
@@ -263,28 +293,8 @@ def _blocks(size, block):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def _carriers(weights, where):  # type: ignore[no-untyped-def]
-    """Where the weight is not 0, as the beginning of `where`."""
-    count = 0
-    for i in range(len(weights)):
-        where[count] = i
-        count += weights[i] != 0
-    return where[:count]
-
-
-@njit(**OPTIONS)
-def _gather(cost, rows, cols, transposed):  # type: ignore[no-untyped-def]
-    """The rows and columns that carry weight, the longer axis last."""
-    C = np.empty((len(cols), len(rows)) if transposed else (len(rows), len(cols)), cost.dtype)
-    for i in range(len(rows)):
-        for j in range(len(cols)):
-            C[(j, i) if transposed else (i, j)] = cost[rows[i], cols[j]]
-    return C
-
-
-@njit(**OPTIONS)
 def _scatter(P, rows, cols, transposed, plan):  # type: ignore[no-untyped-def]
-    """The inverse of `_gather`; padding keeps its zeros."""
+    """Put the plan of the rows and columns that carry weight back into its place; padding keeps its zeros."""
     for i in range(len(rows)):
         for j in range(len(cols)):
             plan[rows[i], cols[j]] = P[j, i] if transposed else P[i, j]
@@ -350,50 +360,80 @@ def _one(work, C, low, high, weights, epsilon, tol, max_iter, f, g, P):  # type:
 
 
 @njit(**OPTIONS)
-def solve_range(start, stop, cost, a, b, epsilon, tol, max_iter, f, g, n_iter, error, plan):  # type: ignore[no-untyped-def]
-    """Solve the problems `start` to `stop` of a batch into `f`, `g`, `n_iter`, `error` and `plan`."""
+def solve_range(start, stop, cost, a, b, epsilon, tol, max_iter, f, g, plan, n_iter, error):  # type: ignore[no-untyped-def]
+    """Solve the problems `start` to `stop` of a batch into `f`, `g`, `plan`, `n_iter` and `error`."""
     n, m = cost.shape[1:]
     single, double = _workspace(n, m, np.empty(0, np.float32)), _workspace(n, m, np.empty(0, np.float64))
-    rows, cols = np.empty(n, np.int64), np.empty(m, np.int64)
-    size = max(n, m)
-    low, high, odd = np.empty(size, cost.dtype), np.empty(size, cost.dtype), np.empty(size, cost.dtype)
     for p in range(start, stop):
-        x, y = (a[p], _carriers(a[p], rows)), (b[p], _carriers(b[p], cols))
-        padded, transposed = len(x[1]) < n or len(y[1]) < m, len(x[1]) > len(y[1])
-        gathered = padded or transposed
+        x, y = (a[p], np.flatnonzero(a[p])), (b[p], np.flatnonzero(b[p]))
+        transposed = len(x[1]) > len(y[1])
+        gathered = transposed or len(x[1]) < n or len(y[1]) < m
+        n_iter[p], error[p] = 0, 0
         if gathered:
             plan[p], f[p], g[p] = 0, 0, 0
-        n_iter[p], error[p] = 0, 0
         if len(x[1]) == 0 or len(y[1]) == 0:
             continue
-        C = _gather(cost[p], x[1], y[1], transposed) if gathered else cost[p]
-        P, fp, gp = (
-            (np.empty_like(C), np.empty(C.shape[0]), np.empty(C.shape[1])) if gathered else (plan[p], f[p], g[p])
-        )
-        least, most = bounds(C, low, high, odd)
-        if np.isnan(most):
-            error[p] = np.nan
+        C, P, fp, gp = cost[p], plan[p], f[p], g[p]
+        if gathered:
+            C = cost[p][x[1]][:, y[1]]
+            C = np.ascontiguousarray(C.T) if transposed else C
+            P, fp, gp = np.empty_like(C), np.empty(C.shape[0]), np.empty(C.shape[1])
+        low, high = bounds(C)
+        if np.isnan(high):
+            plan[p], f[p], g[p], error[p] = 0, 0, 0, np.nan
+            continue
+        options = low, high, (y, x) if transposed else (x, y), epsilon, tol
+        if cost.itemsize == 4 and high - low <= RANGE_32 * epsilon and tol >= FLOOR_32:
+            n_iter[p], error[p] = _one(single, C, *options, max_iter, fp, gp, P)
         else:
-            weights = (y, x) if transposed else (x, y)
-            options = least, most, weights, epsilon, tol
-            if cost.itemsize == 4 and most - least <= RANGE_32 * epsilon and tol >= FLOOR_32:
-                n_iter[p], error[p] = _one(single, C, *options, max_iter, fp, gp, P)
-            else:
-                n_iter[p], error[p] = _one(double, C, *options, max_iter, fp, gp, P)
+            n_iter[p], error[p] = _one(double, C, *options, max_iter, fp, gp, P)
         if np.isnan(error[p]):
-            plan[p], f[p], g[p] = 0, 0, 0
+            plan[p], f[p], g[p], n_iter[p] = 0, 0, 0, 0
         elif gathered:
             _scatter(P, x[1], y[1], transposed, plan[p])
             f[p][x[1]], g[p][y[1]] = (gp, fp) if transposed else (fp, gp)
 
 
 @njit(fastmath=FAST, **OPTIONS)
-def plan_range(start, stop, cost, f, g, a, b, epsilon, plan):  # type: ignore[no-untyped-def]
-    """P_ij = a_i b_j exp((f_i + g_j - C_ij) / epsilon) for the problems `start` to `stop`."""
-    n, m = cost.shape[1:]
+def norm_range(start, stop, x, inverse):  # type: ignore[no-untyped-def]
+    """1 / |x_i|, and 0 for a zero vector, as in `costs._inverse_norm`; a float32's squares are summed in float64."""
+    n, dim = x.shape[1:]
+    smallest = 1.1754943508222875e-38 if x.itemsize == 4 else 2.2250738585072014e-308
     for p in range(start, stop):
-        P = plan[p]
-        fill_kernel(cost[p], f[p], g[p], epsilon, P)
         for i in range(n):
+            square = 0.0
+            for k in range(dim):
+                square += np.float64(x[p, i, k]) * np.float64(x[p, i, k])
+            inverse[p, i] = 0.0 if square <= smallest else 1.0 / np.sqrt(square)
+
+
+@njit(fastmath=FAST, **OPTIONS)
+def distance_range(start, stop, products, inverse_x, inverse_y):  # type: ignore[no-untyped-def]
+    """<x, y> becomes 1 - <x, y> / (|x| |y|)."""
+    n, m = products.shape[1:]
+    one = products.dtype.type(1)
+    for p in range(start, stop):
+        for i in range(n):
+            s = inverse_x[p, i]
             for j in range(m):
-                P[i, j] = a[p, i] * b[p, j] * P[i, j] if a[p, i] != 0 and b[p, j] != 0 else 0
+                products[p, i, j] = one - products[p, i, j] * (s * inverse_y[p, j])
+
+
+@njit(fastmath=FAST, **OPTIONS)
+def turn_range(start, stop, grad, cost, inverse_x, inverse_y, weights, turn_x, turn_y):  # type: ignore[no-untyped-def]
+    """`W = -G / (|x| |y|)` and the row and column sums of `G cos` over `|x|^2` and `|y|^2`."""
+    n, m = cost.shape[1:]
+    one = cost.dtype.type(1)
+    for p in range(start, stop):
+        G, C, W, scale, columns = grad[p], cost[p], weights[p - start], inverse_y[p], turn_y[p]
+        columns[:] = 0
+        for i in range(n):
+            s, row = inverse_x[p, i], one - one
+            for j in range(m):
+                W[i, j] = G[i, j] * (-s * scale[j])
+                turned = G[i, j] * (one - C[i, j])
+                row += turned
+                columns[j] += turned
+            turn_x[p, i] = row * s * s
+        for j in range(m):
+            columns[j] *= scale[j] * scale[j]

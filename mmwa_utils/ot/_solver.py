@@ -1,4 +1,4 @@
-"""Entropic optimal transport of batches: `sinkhorn`, its result, and the debiased divergence."""
+"""Entropic optimal transport of batches: `sinkhorn` and its result. `_divergence` builds on it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from . import _checks
-from ._backend import potential_dtype
-from ._operators import Value, make_plan, on_host, optimal_plan, optimal_potentials, solve
+from ._autograd import Value, differentiable, is_plain, solve
+from ._problem import Problem, potential_dtype
 
 DEFAULT_TOL = {torch.float32: 1e-6, torch.float64: 1e-9}
 
@@ -20,8 +20,7 @@ class SinkhornResult:
     """Potentials of a batch of transport problems, what follows from them, and how good they are.
 
     Values have the cost's number type, potentials float64. Everything but the diagnostics is differentiable with
-    respect to the cost and, where given, the marginals; nothing is computed before it is asked for, but for the plan
-    on the CPU, where it comes with the solution.
+    respect to the cost and, where given, the marginals.
 
     An *empty* problem (a sample without a token on one side) has value 0, plan 0 and gradient 0, and counts as
     converged. A problem with a NaN or infinite cost at a pair of tokens has value NaN, plan 0 and gradient 0, and is
@@ -39,14 +38,8 @@ class SinkhornResult:
     """Iterations spent, each an update of both potentials; 0 for empty and failed problems."""
     marginal_error: Float[Tensor, " batch"]
     """`sum_i |(P 1)_i - a_i| + sum_j |(P^T 1)_j - b_j|`; NaN for failed problems."""
-    empty: Bool[Tensor, " batch"]
-    """Problems without a token on at least one side."""
     _solved: tuple[Tensor, Tensor, Tensor] = field(repr=False)
-    """Plan (see `_operators.solve`) and potentials as the back end left them, without their derivatives."""
-    _sound: bool = field(default=False, repr=False)
-    """Whether it is known that no problem failed: so it is on the host, where looking costs nothing."""
-    _plans: dict[bool, Tensor] = field(default_factory=dict, init=False, repr=False)
-    """The plan with and without its derivatives."""
+    """Potentials and plan as the back end left them, without their derivatives."""
 
     @property
     def f(self) -> Float[Tensor, "batch n"]:
@@ -60,19 +53,23 @@ class SinkhornResult:
 
     def _centred(self) -> tuple[Tensor, Tensor]:
         """The potentials with the constant, on which neither the value nor the plan depends, made definite."""
-        f, g = optimal_potentials(*self._problem)
+        f, g, _ = differentiable(*self._problem)
         shift = ((self.b * g).sum(1, keepdim=True) - (self.a * f).sum(1, keepdim=True)) / 2
         return f + shift, g - shift
 
     @property
     def _problem(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, float]:
-        plan, f, g = self._solved
-        return plan, self.cost, self.a, self.b, f, g, self.epsilon
+        return self.cost, self.a, self.b, *self._solved, self.epsilon
 
     @property
     def converged(self) -> Bool[Tensor, " batch"]:
         """Whether the marginal error is at most `tol`."""
         return self.marginal_error <= self.tol
+
+    @property
+    def empty(self) -> Bool[Tensor, " batch"]:
+        """Problems without a token on at least one side."""
+        return (self.n_iter == 0) & ~self.failed
 
     @property
     def failed(self) -> Bool[Tensor, " batch"]:
@@ -81,26 +78,23 @@ class SinkhornResult:
 
     @property
     def plan(self) -> Float[Tensor, "batch n m"]:
-        """`P_ij = a_i b_j exp((f_i + g_j - C_ij) / epsilon)`, exactly 0 at padding; made once, when first read."""
-        with_derivatives = torch.is_grad_enabled()
-        if with_derivatives not in self._plans:
-            self._plans[with_derivatives] = optimal_plan(*self._problem)
-        return self._plans[with_derivatives]
+        """`P_ij = a_i b_j exp((f_i + g_j - C_ij) / epsilon)`, exactly 0 at padding."""
+        return differentiable(*self._problem)[2]
 
     @property
     def value(self) -> Float[Tensor, " batch"]:
         """The regularised value `<P, C> + epsilon KL(P | a b^T)`; its gradient with respect to the cost is the plan."""
-        return self._flagged(Value.apply(*self._problem))
+        return Value.apply(*self._problem).masked_fill(self.failed, torch.nan)
 
     @property
     def transport_cost(self) -> Float[Tensor, " batch"]:
         """`<P, C>`, whose gradient is *not* the plan: the plan moves with the cost."""
-        tokens = (self.a != 0)[:, :, None] & (self.b != 0)[:, None, :]
-        return self._flagged((self.plan * self.cost.masked_fill(~tokens, 0)).sum(dim=(1, 2)))
+        paid = (self.plan * self.cost.masked_fill(~self._tokens, 0)).sum(dim=(1, 2))
+        return paid.masked_fill(self.failed, torch.nan)
 
-    def _flagged(self, values: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """NaN for the failed problems."""
-        return values if self._sound else values.masked_fill(self.failed, torch.nan)
+    @property
+    def _tokens(self) -> Bool[Tensor, "batch n m"]:
+        return (self.a != 0)[:, :, None] & (self.b != 0)[:, None, :]
 
     @property
     @torch.no_grad()
@@ -111,10 +105,9 @@ class SinkhornResult:
         """
         dtype = potential_dtype(self.cost.device)
         a, b = self.a.to(dtype), self.b.to(dtype)
-        tokens = (a != 0)[:, :, None] & (b != 0)[:, None, :]
+        tokens, (f, g, _) = self._tokens, self._solved
         cost = self.cost.to(dtype).masked_fill(~tokens, 0)
-        _, f, g = self._solved
-        plan = make_plan(cost, f, g, a, b, self.epsilon)
+        plan = a[:, :, None] * b[:, None, :] * ((f[:, :, None] + g[:, None, :] - cost) / self.epsilon).exp()
         dual = (a * f).sum(1) + (b * g).sum(1) + self.epsilon * (a.sum(1) - plan.sum((1, 2)))
         plan = plan * (a / plan.sum(2)).nan_to_num(0).clamp(max=1)[:, :, None]
         plan = plan * (b / plan.sum(1)).nan_to_num(0).clamp(max=1)[:, None, :]
@@ -185,23 +178,24 @@ def sinkhorn(
     if not (isinstance(max_iter, int) and max_iter >= 1):
         raise ValueError(f"max_iter must be a whole number of at least 1, found {max_iter}")
     batch, n, m = cost.shape
-    full = a is b is mask_x is mask_y is None and min(n, m) > 0
     a = _weights("a", a, "mask_x", mask_x, (batch, n), cost)
     b = _weights("b", b, "mask_y", mask_y, (batch, m), cost)
-    if full:
-        empty = torch.zeros(batch, dtype=torch.bool, device=cost.device)
-    else:
-        empty = (a.sum(dim=1) == 0) | (b.sum(dim=1) == 0)
-        if not on_host(empty) or empty.any():
-            a, b = a.masked_fill(empty[:, None], 0), b.masked_fill(empty[:, None], 0)
-    cost, epsilon, tol = cost.contiguous(), float(epsilon), float(tol)
-    f, g, n_iter, error, plan = solve(cost.detach(), a.detach(), b.detach(), epsilon, tol, max_iter)
-    # A failed problem goes on as an empty one, so nothing of its cost can reach a gradient.
-    sound = on_host(error) and not error.sum().isnan()
-    if not sound:
-        failed = error.isnan()[:, None]
-        a, b = a.masked_fill(failed, 0), b.masked_fill(failed, 0)
-    return SinkhornResult(a, b, cost, epsilon, tol, n_iter, error, empty, (plan, f, g), sound)
+    problem = Problem(cost.contiguous(), a, b, float(epsilon), float(tol), max_iter)
+    solved = solve(problem)
+    # Problems that are empty on one side or failed go on without weights: nothing of their cost reaches a gradient.
+    unsolved = solved.n_iter == 0
+    if not (unsolved.is_cpu and is_plain(unsolved)) or unsolved.any():  # elsewhere, to look is to wait
+        a, b = a.masked_fill(unsolved[:, None], 0), b.masked_fill(unsolved[:, None], 0)
+    return SinkhornResult(
+        a=a,
+        b=b,
+        cost=problem.cost,
+        epsilon=problem.epsilon,
+        tol=problem.tol,
+        n_iter=solved.n_iter,
+        marginal_error=solved.marginal_error,
+        _solved=(solved.f, solved.g, solved.plan),
+    )
 
 
 def _weights(

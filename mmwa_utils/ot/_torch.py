@@ -10,36 +10,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ._backend import Solution, potential_dtype
+from ._problem import Problem, Solution, potential_dtype
 
 
 def supports(cost: Float[Tensor, "batch n m"]) -> bool:
-    """Every cost is welcome."""
+    """Every cost."""
     return True
 
 
-def solve(
-    cost: Float[Tensor, "batch n m"],
-    a: Float[Tensor, "batch n"],
-    b: Float[Tensor, "batch m"],
-    epsilon: float,
-    tol: float,
-    max_iter: int,
-) -> Solution:
-    """Potentials and diagnostics; see `_backend`."""
-    dtype = potential_dtype(cost.device)
-    a, b = a.to(dtype), b.to(dtype)
+def solve(problem: Problem) -> Solution:
+    """See `Backend.solve`."""
+    epsilon, dtype = problem.epsilon, potential_dtype(problem.cost.device)
+    a, b = problem.a.to(dtype), problem.b.to(dtype)
     valid = (a > 0)[:, :, None] & (b > 0)[:, None, :]
     # Padding gets the weight exp(-inf) = 0 through the weights alone; its cost must only be finite.
-    scaled = torch.where(valid, cost, 0).to(dtype) / epsilon
+    scaled = torch.where(valid, problem.cost, 0).to(dtype) / epsilon
     failed = ~torch.isfinite(scaled).flatten(1).all(dim=1)
-    empty = ~valid.flatten(1).any(dim=1)
+    unsolvable = failed | ~valid.flatten(1).any(dim=1)
     log_a, log_b = a.log(), b.log()
     f, g = torch.zeros_like(a), torch.zeros_like(b)
     error = torch.zeros_like(a[:, 0]).masked_fill(failed, torch.nan)
     n_iter = torch.zeros_like(failed, dtype=torch.int32)
-    active = (~(failed | empty)).nonzero().squeeze(1)
-    for k in range(1, max_iter + 1):
+    active = (~unsolvable).nonzero().squeeze(1)
+    for k in range(1, problem.max_iter + 1):
         if len(active) == 0:
             break
         C, la, lb, ga = scaled[active], log_a[active], log_b[active], g[active]
@@ -49,24 +42,11 @@ def solve(
         mass = (lb + ga - smoothed).exp()
         off = (mass - b[active]).abs().sum(dim=1)
         f[active], error[active], n_iter[active] = fa, off, k
-        more = off > tol
+        more = off > problem.tol
         active = active[more]
-        if k < max_iter:
+        if k < problem.max_iter:
             g[active] = smoothed[more]
     f, g = f.masked_fill(a == 0, 0), g.masked_fill(b == 0, 0)
-    return Solution(f * epsilon, g * epsilon, n_iter, error)
-
-
-def plan(
-    cost: Float[Tensor, "batch n m"],
-    f: Float[Tensor, "batch n"],
-    g: Float[Tensor, "batch m"],
-    a: Float[Tensor, "batch n"],
-    b: Float[Tensor, "batch m"],
-    epsilon: float,
-) -> Float[Tensor, "batch n m"]:
-    """The plan of given potentials; see `_backend`."""
-    exponent = f[:, :, None] + g[:, None, :]
-    exponent.sub_(cost).div_(epsilon).exp_().mul_(a[:, :, None]).mul_(b[:, None, :])
-    exponent.masked_fill_((a == 0)[:, :, None], 0).masked_fill_((b == 0)[:, None, :], 0)
-    return exponent.to(cost.dtype)
+    plan = (f[:, :, None] + g[:, None, :]).sub_(scaled).exp_().mul_(a[:, :, None]).mul_(b[:, None, :])
+    plan.masked_fill_(unsolvable[:, None, None] | ~valid, 0)
+    return Solution(f * epsilon, g * epsilon, plan.to(problem.cost.dtype), n_iter, error)

@@ -13,13 +13,12 @@ import triton
 from jaxtyping import Float
 from torch import Tensor
 
-from ._backend import KERNEL_RANGE, Solution
-from ._triton_kernels import plan_kernel, solve_kernel
+from ._problem import KERNEL_RANGE, Problem, Solution
+from ._triton_kernels import solve_kernel
 
+# Entries of the largest padded problem: its kernel and its cost take half of a multiprocessor's registers.
 LARGEST = 1 << 14
-"""Entries of the largest padded problem: its kernel and its cost take half of a multiprocessor's registers."""
 SMALLEST_SIDE = 16
-PLAN_BLOCK = 1024
 
 
 def supports(cost: Float[Tensor, "batch n m"]) -> bool:
@@ -51,44 +50,22 @@ def warps(entries: int) -> int:
     return min(16, max(1, entries // 1024))
 
 
-def solve(
-    cost: Float[Tensor, "batch n m"],
-    a: Float[Tensor, "batch n"],
-    b: Float[Tensor, "batch m"],
-    epsilon: float,
-    tol: float,
-    max_iter: int,
-) -> Solution:
-    """Potentials of every problem in one launch; see `_backend` for what each number means."""
+def solve(problem: Problem) -> Solution:
+    """Every problem in one launch; see `Backend.solve`."""
+    cost = problem.cost
     batch, n, m = cost.shape
-    solution = Solution(
-        f=torch.empty(batch, n, dtype=torch.float64, device=cost.device),
-        g=torch.empty(batch, m, dtype=torch.float64, device=cost.device),
-        n_iter=torch.empty(batch, dtype=torch.int32, device=cost.device),
-        marginal_error=torch.empty(batch, dtype=torch.float64, device=cost.device),
+    found = Solution(
+        f=cost.new_empty(batch, n, dtype=torch.float64),
+        g=cost.new_empty(batch, m, dtype=torch.float64),
+        plan=torch.empty_like(cost),
+        n_iter=cost.new_empty(batch, dtype=torch.int32),
+        marginal_error=cost.new_empty(batch, dtype=torch.float64),
     )
     rows, columns = tile(n, m)
     with torch.cuda.device_of(cost):  # Triton launches on the current device, which need not be the cost's
         solve_kernel[(batch,)](
-            cost, a, b, solution.f, solution.g, solution.marginal_error, solution.n_iter,
-            n, m, epsilon, tol, max_iter,
+            cost, problem.a, problem.b, *vars(found).values(),
+            n, m, problem.epsilon, problem.tol, problem.max_iter,
             REACH=KERNEL_RANGE[torch.float32], N=rows, M=columns, num_warps=warps(rows * columns),
         )  # fmt: skip
-    return solution
-
-
-def plan(
-    cost: Float[Tensor, "batch n m"],
-    f: Float[Tensor, "batch n"],
-    g: Float[Tensor, "batch m"],
-    a: Float[Tensor, "batch n"],
-    b: Float[Tensor, "batch m"],
-    epsilon: float,
-) -> Float[Tensor, "batch n m"]:
-    """`a_i b_j exp((f_i + g_j - C_ij) / epsilon)` in one pass over the cost, exactly 0 where a weight is 0."""
-    batch, n, m = cost.shape
-    result = torch.empty_like(cost)
-    grid = (batch, triton.cdiv(n * m, PLAN_BLOCK))
-    with torch.cuda.device_of(cost):
-        plan_kernel[grid](result, cost, f, g, a, b, n, m, epsilon, BLOCK=PLAN_BLOCK)
-    return result
+    return found

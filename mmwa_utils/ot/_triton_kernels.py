@@ -2,10 +2,10 @@
 
 The kernel matrix of 50 x 240 tokens is 64 KiB when padded to powers of two: it fits the registers of one
 multiprocessor. So a program reads its cost once, iterates without touching memory or the host, stops when *its* problem
-is done, and writes `n + m` numbers. A small problem is one warp, without a single barrier, and the multiprocessor packs
-up to thirty-two of them side by side: no problem waits for another.
+is done, and writes the plan while the kernel is still in registers. A small problem is one warp, without a single
+barrier, and the multiprocessor packs up to thirty-two of them side by side: no problem waits for another.
 
-The iteration is the CPU's (`_numba`), with the same over-relaxation; `_backend` says what it must compute.
+The iteration is the CPU's (`_numba`), with the same over-relaxation; `Backend` says what it must compute.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -16,25 +16,26 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from . import _numba_kernels as rule
+
 LOG2_E: tl.constexpr = tl.constexpr(1.4426950408889634)
 LN_2: tl.constexpr = tl.constexpr(0.6931471805599453)
 TINY: tl.constexpr = tl.constexpr(1e-37)
 HUGE: tl.constexpr = tl.constexpr(3e38)
+# The cost of an entry without weight, and of every entry of a problem that is not solved.
 ABSENT: tl.constexpr = tl.constexpr(1e30)
-"""The cost of an entry without weight, and of every entry of a problem that is not solved."""
-SETTLE: tl.constexpr = tl.constexpr(3)
-WINDOW: tl.constexpr = tl.constexpr(2)
-FAR: tl.constexpr = tl.constexpr(0.3)
-STEADY: tl.constexpr = tl.constexpr(0.9)
-PACE: tl.constexpr = tl.constexpr(0.3)
-WORTHWHILE: tl.constexpr = tl.constexpr(6.0)
-"""The rule of over-relaxation, as in `_numba_kernels`, where each constant is explained."""
+SETTLE: tl.constexpr = tl.constexpr(rule.SETTLE)
+WINDOW: tl.constexpr = tl.constexpr(rule.WINDOW)
+FAR: tl.constexpr = tl.constexpr(rule.FAR)
+STEADY: tl.constexpr = tl.constexpr(rule.STEADY)
+PACE: tl.constexpr = tl.constexpr(rule.PACE)
+WORTHWHILE: tl.constexpr = tl.constexpr(rule.WORTHWHILE)
+# Sweeps after which scalings are absorbed into the potentials, where the kernel alone could overflow.
 ABSORB_EVERY: tl.constexpr = tl.constexpr(16)
-"""Sweeps after which scalings are absorbed into the potentials, where the kernel alone could overflow."""
 STAGE_SWEEPS: tl.constexpr = tl.constexpr(32)
 STAGE_ERROR: tl.constexpr = tl.constexpr(0.05)
+# Epsilon scaling: a stage ends after so many sweeps or at this error, and epsilon is multiplied by the ratio.
 STAGE_RATIO: tl.constexpr = tl.constexpr(0.25)
-"""Epsilon scaling: a stage ends after so many sweeps or at this error, and epsilon is multiplied by the ratio."""
 
 
 @triton.jit
@@ -86,18 +87,36 @@ def _swell(omega):
 
 
 @triton.jit
-def _next_omega(omega, error, mark, unswollen, window, goal):
-    """The over-relaxation for the error's decay from `mark` in `window` sweeps (Young 1971), as on the CPU.
-
-    An error that would rise even without its swelling, above `unswollen`, halves it.
-    """
-    log_rate = tl.log(error / mark) / window
-    rate = tl.exp(log_rate)
+def _next_omega(omega, rate, log_left):
+    """As `_numba_kernels._next_omega`."""
     ratio = (rate + omega) / (1.0 + omega)
     root = tl.sqrt(1.0 - tl.minimum(ratio * ratio / tl.maximum(rate, TINY), 1.0 - 1e-6))
-    keep = (rate <= omega) | ((omega == 0.0) & (tl.log(goal / error) > log_rate * WORTHWHILE))
-    best = tl.where(keep, omega, tl.minimum((1.0 - root) / (1.0 + root), omega + (1.0 - omega) * PACE))
-    return tl.where(rate < 1.0, best, tl.where(error > unswollen * _swell(omega), omega / 2, omega))
+    keep = (rate <= omega) | ((omega == 0.0) & (log_left > tl.log(rate) * WORTHWHILE))
+    return tl.where(keep, omega, tl.minimum((1.0 - root) / (1.0 + root), omega + (1.0 - omega) * PACE))
+
+
+@triton.jit
+def steer(
+    omega, finishing, last_error, last_rate, start, window, mark, settle, retry, unswollen, sweep, error, goal
+):  # fmt: skip
+    """The next state of a `_numba_kernels.Relaxation`, by the same rule, step by step: a test compares the two."""
+    before = omega
+    retry = tl.where(finishing, sweep + settle, retry)
+    finishing = error <= tl.where(sweep >= retry, goal * _swell(omega), goal)
+    rate = error / last_error
+    if (omega == 0.0) & (sweep > 2) & ((error > FAR) | (rate < last_rate * STEADY)):
+        start = sweep
+    elif sweep == start + window:
+        mean = tl.exp(tl.log(error / mark) / window)
+        grown = tl.where(error > unswollen * _swell(omega), omega / 2, omega)
+        omega = tl.where(mean < 1.0, _next_omega(omega, mean, tl.log(goal / error)), grown)
+        unswollen = error / _swell(before)
+        memory = (0.75 / (1.0 - omega)).to(tl.int32)
+        settle = memory + SETTLE
+        window = memory + WINDOW
+        start = tl.where(omega == before, sweep, sweep + settle)
+    mark = tl.where(sweep == start, error, mark)
+    return omega, finishing, error, rate, start, window, mark, settle, retry, unswollen
 
 
 @triton.jit
@@ -115,8 +134,9 @@ def solve_kernel(
     b_ptr,
     f_ptr,
     g_ptr,
-    error_ptr,
+    plan_ptr,
     count_ptr,
+    error_ptr,
     n,
     m,
     epsilon: tl.float64,
@@ -138,7 +158,7 @@ def solve_kernel(
     C = tl.load(cost_ptr + problem * n * m + i[:, None] * m + j[None, :], mask=valid, other=ABSENT)
     unusable = tl.where(valid & ((tl.abs(C) < ABSENT) == 0), 1, 0)
     failed = tl.max(tl.max(unusable, 1), 0)
-    empty = tl.sum(a, 0) == 0
+    empty = (tl.sum(a, 0) == 0) | (tl.sum(b, 0) == 0)
     running = tl.where(empty, 0, 1 - failed)
     C = tl.where(running > 0, C, ABSENT)
     lowest = tl.min(tl.min(C, 1), 0)
@@ -178,34 +198,20 @@ def solve_kernel(
             u = _relaxed(a, product, u, step)
             rows = tl.sum(tl.abs(u * product - a), 0)
             product = tl.sum(K * u[:, None], 0)
-            last_error = error
-            error = rows + tl.sum(tl.abs(v * product - b), 0)
+            left = rows + tl.sum(tl.abs(v * product - b), 0)
             count += 1
             sweeps += 1
-            good = error <= goal
-            over = (last & good & (step == 0.0)) | (count >= max_iter) | ((error < HUGE) == 0)
+            good = left <= goal
+            over = (last & good & (step == 0.0)) | (count >= max_iter) | ((left < HUGE) == 0)
             if over:
+                error = left
                 running = 0
                 iterating = 0
             else:
-                if finishing:
-                    retry = sweeps + settle
-                early = tl.where(sweeps >= retry, goal * _swell(omega), goal)
-                finishing = (last & (error <= early)) | (count + 1 >= max_iter)
-                last_rate = rate
-                rate = error / last_error
-                if (omega == 0.0) & (sweeps > 2) & ((error > FAR) | (rate < last_rate * STEADY)):
-                    start = sweeps
-                elif sweeps == start + window:
-                    before = omega
-                    omega = _next_omega(before, error, mark, unswollen, window, goal)
-                    unswollen = error / _swell(before)
-                    memory = (0.75 / (1.0 - omega)).to(tl.int32)
-                    settle = memory + SETTLE
-                    window = memory + WINDOW
-                    start = tl.where(omega == before, sweeps, sweeps + settle)
-                if sweeps == start:
-                    mark = error
+                omega, finishing, error, rate, start, window, mark, settle, retry, unswollen = steer(
+                    omega, finishing, error, rate, start, window, mark, settle, retry, unswollen, sweeps, left, goal
+                )
+                finishing = (last & finishing) | (count + 1 >= max_iter)
                 v = _relaxed(b, product, v, tl.where(finishing, 0.0, omega))
                 # Scalings become potentials when epsilon falls, and before they could overflow.
                 falls = (last == 0) & (good | (sweeps >= STAGE_SWEEPS))
@@ -240,24 +246,8 @@ def solve_kernel(
     error = tl.where(solved, error, tl.where(failed > 0, float("nan"), 0.0))
     tl.store(f_ptr + problem * n + i, tl.where(solved & (a > 0), f, 0.0), mask=i < n)
     tl.store(g_ptr + problem * m + j, tl.where(solved & (b > 0), g, 0.0), mask=j < m)
+    inside = (i < n)[:, None] & (j < m)[None, :]
+    P = tl.where(solved & valid, a[:, None] * b[None, :] * K, 0.0)
+    tl.store(plan_ptr + problem * n * m + i[:, None] * m + j[None, :], P, mask=inside)
     tl.store(error_ptr + problem, error.to(tl.float64))
     tl.store(count_ptr + problem, tl.where(solved, count, 0))
-
-
-@triton.jit
-def plan_kernel(plan_ptr, cost_ptr, f_ptr, g_ptr, a_ptr, b_ptr, n, m, epsilon: tl.float64, BLOCK: tl.constexpr):
-    """`BLOCK` entries of one problem's plan: a_i b_j exp((f_i + g_j - C_ij) / epsilon)."""
-    problem = tl.program_id(0).to(tl.int64)
-    entry = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = entry < n * m
-    at_row = problem * n + entry // m
-    at_column = problem * m + entry % m
-    a = tl.load(a_ptr + at_row, mask=inside, other=0.0)
-    b = tl.load(b_ptr + at_column, mask=inside, other=0.0)
-    valid = inside & (a != 0) & (b != 0)
-    f = tl.load(f_ptr + at_row, mask=valid, other=0.0)
-    g = tl.load(g_ptr + at_column, mask=valid, other=0.0)
-    C = tl.load(cost_ptr + problem * n * m + entry, mask=valid, other=0.0)
-    high, low = _halves((f + g - C.to(tl.float64)) * (1.0 / epsilon * LOG2_E))
-    P = tl.where(valid, a * b * (tl.exp2(high) * (1.0 + low * LN_2)), 0.0)
-    tl.store(plan_ptr + problem * n * m + entry, P, mask=inside)

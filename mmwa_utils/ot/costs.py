@@ -8,7 +8,7 @@ and the matrix products run at full float32 precision.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -17,8 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from . import _checks
-from ._memory import empty
-from ._operators import at_once, on_host, without_autocast
+from ._autograd import is_plain, is_recorded
 
 
 @contextmanager
@@ -29,35 +28,35 @@ def _ieee(device: str) -> Iterator[None]:
     for setting in settings:
         setting.fp32_precision = "ieee"
     try:
-        with without_autocast(device):
+        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
             yield
     finally:
         for setting, precision in zip(settings, before, strict=True):
             setting.fp32_precision = precision
 
 
-def _compiled() -> ModuleType:
-    """The passes that are compiled for the CPU, imported when they are first wanted, as the back ends are."""
-    from . import _numba_costs
+def _is_compiled(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch m dim"]) -> bool:
+    """Whether the CPU back end's passes take these tokens; of the largest, all threads together multiply faster."""
+    if not (x.is_cpu and is_plain(x, y) and x.numel() > 0 and y.numel() > 0):
+        return False
+    return x.shape[1] * y.shape[1] <= _numba().LARGEST
 
-    return _numba_costs
 
+def _numba() -> ModuleType:
+    """The CPU back end, imported when first wanted."""
+    from . import _numba
 
-def _in_cache(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch m dim"]) -> bool:
-    """Whether the compiled passes take these tokens."""
-    return on_host(x, y) and _compiled().takes(x, y)
+    return _numba
 
 
 def _matmul(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch dim m"]) -> Float[Tensor, "batch n m"]:
     """Batched matrix product in IEEE arithmetic."""
-    return _product(x, y) if at_once(x, y) else _product_operator(x, y)
+    return _product(x, y) if is_plain(x, y) and not is_recorded(x, y) else _product_operator(x, y)
 
 
 def _product(x: Tensor, y: Tensor) -> Tensor:
     with _ieee(x.device.type):
-        if not on_host(x, y):
-            return torch.bmm(x, y)
-        return torch.bmm(x, y, out=empty((len(x), x.shape[1], y.shape[2]), x))
+        return torch.bmm(x, y)
 
 
 # An operator, so compiled code keeps the settings too.
@@ -97,9 +96,9 @@ class _Cosine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Float[Tensor, "batch n m"]:
         """One product and a scaling in place; the normalised tokens are never stored."""
-        if _in_cache(x, y):
-            with _ieee(x.device.type):
-                cost, inverse_x, inverse_y = _compiled().cosine(x, y)
+        if _is_compiled(x, y):
+            with _ieee("cpu"):
+                cost, inverse_x, inverse_y = _numba().cosine(x, y)
         else:
             inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
             cost = _matmul(x, y.mT).mul_(-inverse_x[:, :, None]).mul_(inverse_y[:, None, :]).add_(1)
@@ -113,9 +112,9 @@ class _Cosine(torch.autograd.Function):
         if torch.is_grad_enabled():
             # For a second derivative the norms must be functions of the tokens.
             inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
-        elif _in_cache(x, y):
-            with _ieee(x.device.type):
-                return _compiled().cosine_gradient(grad, *ctx.saved_tensors, ctx.needs_input_grad)
+        elif _is_compiled(x, y):
+            with _ieee("cpu"):
+                return _numba().cosine_gradient(grad, x, y, cost, inverse_x, inverse_y)
         weights = grad * (inverse_x[:, :, None] * -inverse_y[:, None, :])
         turning = torch.addcmul(grad, grad, cost, value=-1)
         turn_x, turn_y = turning.sum(2) * inverse_x**2, turning.sum(1) * inverse_y**2

@@ -224,8 +224,9 @@ def test_modality_dropout_goes_on_after_a_resume_and_leaves_evaluation_alone():
     first, resumed = ModalityDropout(0.5), ModalityDropout(0.5)
     first.prepare(batch)
     resumed.load_state_dict(first.state_dict())
-    assert torch.equal(first.prepare(batch)["a"].mask, resumed.prepare(batch)["a"].mask)
-    assert not torch.equal(first.prepare(batch)["a"].mask, resumed.prepare(batch)["b"].mask)
+    second = first.prepare(batch)["a"].mask
+    assert torch.equal(second, resumed.prepare(batch)["a"].mask)
+    assert not torch.equal(second, first.prepare(batch)["a"].mask), "each batch has a draw of its own"
     assert first.eval().prepare(batch) is batch
 
 

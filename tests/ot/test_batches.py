@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmwa_utils.ot import ConvergenceWarning, SinkhornResult, _backend, cosine_cost, sinkhorn
+from mmwa_utils.ot import ConvergenceWarning, SinkhornResult, _torch, cosine_cost, sinkhorn
+from mmwa_utils.ot._problem import Problem
 
 
 def assert_same_bits(result: SinkhornResult, p: int, other: SinkhornResult, q: int) -> None:
@@ -67,12 +68,11 @@ def test_threads_change_no_bit(clouds):
 def test_the_plain_back_end_stops_per_problem_too(clouds):
     cost = clouds(4, 6, 9)
     a, b = torch.full((4, 6), 1 / 6, dtype=cost.dtype), torch.full((4, 9), 1 / 9, dtype=cost.dtype)
-    plain = _backend.load("_torch")
-    together = plain.solve(cost, a, b, 0.1, 1e-8, 3000)
+    together = _torch.solve(Problem(cost, a, b, 0.1, 1e-8, 3000))
     assert len(together.n_iter.unique()) > 1
     for p in range(4):
         one = slice(p, p + 1)
-        alone = plain.solve(cost[one], a[one], b[one], 0.1, 1e-8, 3000)
+        alone = _torch.solve(Problem(cost[one], a[one], b[one], 0.1, 1e-8, 3000))
         assert torch.equal(alone.f, together.f[one])
         assert torch.equal(alone.n_iter, together.n_iter[one])
 

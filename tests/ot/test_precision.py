@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from mmwa_utils.ot import _backend, cosine_cost, sinkhorn, sqeuclidean_cost
+from mmwa_utils.ot import cosine_cost, sinkhorn, sqeuclidean_cost
+from mmwa_utils.ot._problem import KERNEL_RANGE
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def test_float32_plan_within_the_kernel_range(clouds, n, m, R):
 def test_float32_plan_beyond_the_kernel_range(clouds, R):
     cost = clouds(4, 20, 50, spread=1.5).float()
     epsilon = float((cost.amax((1, 2)) - cost.amin((1, 2))).max()) / R
-    assert epsilon * _backend.KERNEL_RANGE[torch.float32] < cost.max() - cost.min()
+    assert epsilon * KERNEL_RANGE[torch.float32] < cost.max() - cost.min()
     single = sinkhorn(cost, epsilon=epsilon, tol=1e-9, max_iter=200_000)
     double = sinkhorn(cost.double(), epsilon=epsilon, tol=1e-11, max_iter=200_000)
     # Potentials and exponents are float64, so what is left is the rounding of the float32 plan, and the tolerance as

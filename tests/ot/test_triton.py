@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmwa_utils import ot
-from mmwa_utils.ot import _backend
+from mmwa_utils.ot import _problem
 
 triton = pytest.importorskip("triton", reason="TRITON IS NOT INSTALLED: the GPU kernels were not tested at all")
 
@@ -44,7 +44,8 @@ def test_kernels_compile_for_real_gpus(capability, n, m, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     rows, columns = _triton.tile(n, m)
     fixed = {"REACH": 40.0, "N": rows, "M": columns}
-    pointers = {"cost": "fp32", "a": "fp32", "b": "fp32", "f": "fp64", "g": "fp64", "error": "fp64", "count": "i32"}
+    pointers = {"cost": "fp32", "a": "fp32", "b": "fp32", "f": "fp64", "g": "fp64"}
+    pointers |= {"plan": "fp32", "count": "i32", "error": "fp64"}
     signature = {f"{name}_ptr": f"*{kind}" for name, kind in pointers.items()}
     signature |= {"n": "i32", "m": "i32", "epsilon": "fp64", "tol": "fp64", "max_iter": "i32"}
     signature |= dict.fromkeys(fixed, "constexpr")
@@ -69,7 +70,7 @@ def test_on_a_gpu():
         tokens = [z.to(device).requires_grad_() for z in (x, y)]
         cost = ot.cosine_cost(*tokens, mask_y=mask.to(device))
         if device == "cuda":
-            assert _backend.choose(cost).__name__.endswith("_triton")
+            assert _problem.choose(cost).__name__.endswith("_triton")
         result = ot.sinkhorn(cost, epsilon=0.1, mask_y=mask.to(device), tol=1e-6)
         gradients = torch.autograd.grad(result.value.sum(), tokens)
         assert bool(result.converged.all())

@@ -13,25 +13,25 @@ import numpy as np
 import pytest
 import torch
 
-from mmwa_utils.ot import _memory, _numba_costs, _threads, cosine_cost, sinkhorn
-from mmwa_utils.ot._threads import share
+from mmwa_utils.ot import _host, _numba, cosine_cost, sinkhorn
+from mmwa_utils.ot._host import share
 
 
-@pytest.fixture(params=["PyTorch's threads", "a pool"])
+@pytest.fixture(params=["PyTorch's threads", "Python's"])
 def team(request, monkeypatch) -> None:
     """Three threads of either kind."""
-    if request.param == "a pool":
-        monkeypatch.setattr(_threads, "_openmp", lambda: None)
+    if request.param == "Python's":
+        monkeypatch.setattr(_host, "_openmp", lambda: None)
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
     yield
     torch.set_num_threads(threads)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="NO GNU OPENMP HERE: only the pool of threads was tested")
+@pytest.mark.skipif(sys.platform != "linux", reason="NO GNU OPENMP HERE: only Python's threads were tested")
 def test_this_pytorch_lends_its_threads():
-    # Else the tests below would run twice on the pool and say nothing of the other way.
-    assert _threads._openmp() is not None
+    # Else the tests below would run twice on Python's threads and say nothing of the other way.
+    assert _host._openmp() is not None
 
 
 @pytest.mark.parametrize("batch", [1, 2, 11, 12, 13, 100, 1000])
@@ -86,7 +86,7 @@ def test_inference_mode_holds_on_every_thread(team):
 
 
 def test_engine_in_inference_mode_and_on_several_calling_threads(team, monkeypatch):
-    monkeypatch.setattr(_numba_costs, "ALONE", 0)
+    monkeypatch.setattr(_numba, "COSINE_ALONE", 0)
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(64, n, 48, generator=generator) for n in (30, 90))
 
@@ -119,7 +119,7 @@ class TestMemory:
 
     @pytest.fixture(autouse=True)
     def nothing_waits(self) -> None:
-        _memory._waiting.clear()
+        _host._waiting.clear()
 
     def pages(self, tensor: torch.Tensor) -> range:
         return range(tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes)
@@ -127,7 +127,7 @@ class TestMemory:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_a_tensor_as_asked_for(self, dtype):
         for shape in ((0, 4, 5), (2, 3), self.SHAPE):
-            tensor = _memory.empty(shape, torch.zeros(1, dtype=dtype))
+            tensor = _host.empty(shape, torch.zeros(1, dtype=dtype))
             assert tensor.shape == shape
             assert tensor.dtype == dtype
             assert tensor.is_contiguous()
@@ -135,16 +135,16 @@ class TestMemory:
         assert tensor.data_ptr() % 64 == 0
 
     def test_freed_memory_is_used_again(self):
-        first = _memory.empty(self.SHAPE, torch.zeros(1))
+        first = _host.empty(self.SHAPE, torch.zeros(1))
         place = first.data_ptr()
         del first
-        smaller = _memory.empty((2, 1000, 1000), torch.zeros(1))
+        smaller = _host.empty((2, 1000, 1000), torch.zeros(1))
         assert smaller.data_ptr() == place
         del smaller
-        assert _memory.empty((1, 1000, 1000), torch.zeros(1)).data_ptr() != place, "three times too large"
+        assert _host.empty((1, 1000, 1000), torch.zeros(1)).data_ptr() != place, "three times too large"
 
     def test_memory_in_use_is_not_given_twice(self):
-        kept = [_memory.empty(self.SHAPE, torch.zeros(1)) for _ in range(4)]
+        kept = [_host.empty(self.SHAPE, torch.zeros(1)) for _ in range(4)]
         starts = sorted(tensor.data_ptr() for tensor in kept)
         assert all(b - a >= kept[0].nbytes for a, b in itertools.pairwise(starts))
 
@@ -152,21 +152,21 @@ class TestMemory:
         "user", [lambda t: t[1:2, ::2], lambda t: t.numpy()[2], lambda t: t.detach(), lambda t: t.mT]
     )
     def test_whoever_reads_keeps_it(self, user):
-        tensor = _memory.empty(self.SHAPE, torch.zeros(1))
+        tensor = _host.empty(self.SHAPE, torch.zeros(1))
         pages, view = self.pages(tensor), user(tensor)
         del tensor
-        other = _memory.empty(self.SHAPE, torch.zeros(1))
+        other = _host.empty(self.SHAPE, torch.zeros(1))
         assert other.data_ptr() not in pages
         del view
-        assert _memory.empty(self.SHAPE, torch.zeros(1)).data_ptr() in pages
+        assert _host.empty(self.SHAPE, torch.zeros(1)).data_ptr() in pages
 
     def test_little_waits(self):
         for _ in range(2):
-            several = [_memory.empty(self.SHAPE, torch.zeros(1)) for _ in range(3 * _memory.KEPT)]
+            several = [_host.empty(self.SHAPE, torch.zeros(1)) for _ in range(3 * _host.KEPT)]
             del several
-            assert len(_memory._waiting) == _memory.KEPT
-        small = _memory.empty((10, 10), torch.zeros(1))
+            assert len(_host._waiting) == _host.KEPT
+        small = _host.empty((10, 10), torch.zeros(1))
         del small
-        large = _memory.empty((_memory.LARGEST // 8 + 1,), torch.zeros(1, dtype=torch.float64))
+        large = _host.empty((_host.LARGEST // 8 + 1,), torch.zeros(1, dtype=torch.float64))
         del large
-        assert all(_memory.SMALLEST <= len(b) <= _memory.LARGEST + _memory.ALIGNED for b in _memory._waiting)
+        assert all(_host.SMALLEST <= len(b) <= _host.LARGEST + _host.ALIGNED for b in _host._waiting)

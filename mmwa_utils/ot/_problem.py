@@ -1,0 +1,99 @@
+"""What is solved, what a solution is, and who solves it: the words that all modules of the engine share.
+
+For each problem of a batch, with `n` source and `m` target tokens,
+
+    min over P >= 0 of  <P, C> + epsilon KL(P | a b^T)   subject to   P 1 = a,  P^T 1 = b,
+
+    KL(P | Q) = sum_ij P_ij log(P_ij / Q_ij) - P_ij + Q_ij.
+
+The solution is `P_ij = a_i b_j exp((f_i + g_j - C_ij) / epsilon)`: the weights stand *outside* the exponential, so the
+potentials `f` and `g` stay finite where a weight is zero.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+# Largest (max C - min C) / epsilon at which the kernel exp(-C / epsilon) neither underflows nor overflows.
+KERNEL_RANGE = {torch.float32: 40.0, torch.float64: 300.0}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A batch of transport problems, checked by the front end, and when to stop iterating.
+
+    Padding is nothing but a weight of exactly 0, at any position, not only at the end. A cost whose row or column has
+    weight 0 may be anything, NaN and infinity included, and influences nothing. Where both have weight, such a cost
+    makes its problem *failed*. A problem without weight on one side is *empty*.
+    """
+
+    # Contiguous, float32 or float64, of any sign.
+    cost: Float[Tensor, "batch n m"]
+    # Contiguous, of the cost's number type and device, >= 0; each row sums to 1, or to 0 if there is no token.
+    a: Float[Tensor, "batch n"]
+    b: Float[Tensor, "batch m"]
+    epsilon: float
+    # L1 marginal error at which a problem is solved.
+    tol: float
+    max_iter: int
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a back end finds. Every number belongs to exactly the returned potentials."""
+
+    # float64 (see `potential_dtype`), as `f + g - C` cancels: rounding `f` to float32 would cost the plan a relative
+    # error of `6e-8 |f| / epsilon`. 0 where the weight is 0, and in empty and failed problems. The constant that may
+    # move from `f` to `g` is the back end's choice.
+    f: Float[Tensor, "batch n"]
+    g: Float[Tensor, "batch m"]
+    # In the cost's number type; exactly 0 at padding, and in empty and failed problems.
+    plan: Float[Tensor, "batch n m"]
+    # int32: how often both potentials were updated; 0 for empty and failed problems.
+    n_iter: Int[Tensor, " batch"]
+    # `sum_i |(P 1)_i - a_i| + sum_j |(P^T 1)_j - b_j|`, in the type of `f`; 0 for empty, NaN for failed problems.
+    marginal_error: Float[Tensor, " batch"]
+
+
+class Backend(Protocol):
+    """A module or class that solves batches. Start, relaxation and scaling of epsilon are its own affair.
+
+    It needs no more iterations than plain Sinkhorn from `f = g = 0`. Its last half-step is plain (`u = a / K v`), so
+    one marginal is exact and the plan's mass is 1: therefore `<a, f> + <b, g>` is the value. Not a single bit of a
+    problem's result depends on its neighbours in the batch. The host never waits for another device.
+    """
+
+    def supports(self, cost: Float[Tensor, "batch n m"]) -> bool:
+        """Whether it takes a cost of this shape and number type."""
+        ...
+
+    def solve(self, problem: Problem) -> Solution:
+        """Iterate each problem, none of them of size 0, until its error is at most `tol`, or `max_iter` times."""
+        ...
+
+
+def choose(cost: Float[Tensor, "batch n m"]) -> Backend:
+    """The fastest back end for the cost's device, number type and size; imported when first wanted."""
+    from . import _torch
+
+    if cost.is_cpu:
+        from . import _numba
+
+        return _numba if _numba.supports(cost) else _torch
+    # Triton comes with PyTorch's CUDA builds only.
+    if cost.is_cuda and importlib.util.find_spec("triton"):
+        from . import _triton
+
+        return _triton if _triton.supports(cost) else _torch
+    return _torch
+
+
+def potential_dtype(device: torch.device) -> torch.dtype:
+    """float64, except on devices that do not have it (Apple's)."""
+    return torch.float32 if device.type == "mps" else torch.float64
