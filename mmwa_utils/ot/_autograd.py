@@ -26,6 +26,9 @@ from ._problem import Problem, Solution, choose, potential_dtype
 RIDGE = 1e-13
 
 
+Solved = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
 class ConvergenceWarning(UserWarning):
     """Some problems of a batch did not reach the tolerance; their diagnostics say which."""
 
@@ -44,9 +47,7 @@ def solve(problem: Problem) -> Solution:
     return Solution(*call(cost, a, b, problem.epsilon, problem.tol, problem.max_iter))
 
 
-def _solve(
-    cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tol: float, max_iter: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _solve(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tol: float, max_iter: int) -> Solved:
     if cost.numel() == 0:
         return _blank(cost)
     found = choose(cost).solve(Problem(cost, a, b, epsilon, tol, max_iter))
@@ -55,7 +56,7 @@ def _solve(
     return found.f, found.g, found.plan, found.n_iter, found.marginal_error
 
 
-def _blank(cost: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _blank(cost: Tensor) -> Solved:
     batch, n, m = cost.shape
     wide = cost.new_zeros(0, dtype=potential_dtype(cost.device))
     n_iter = cost.new_zeros(batch, dtype=torch.int32)
@@ -66,9 +67,7 @@ solve_operator = torch.library.custom_op("mmwa_ot::solve", _solve, mutates_args=
 
 
 @solve_operator.register_fake
-def _(
-    cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tol: float, max_iter: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tol: float, max_iter: int) -> Solved:
     return _blank(cost)
 
 

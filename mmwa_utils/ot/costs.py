@@ -35,18 +35,13 @@ def _ieee(device: str) -> Iterator[None]:
             setting.fp32_precision = precision
 
 
-def _is_compiled(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch m dim"]) -> bool:
-    """Whether the CPU back end's passes take these tokens; of the largest, all threads together multiply faster."""
+def _compiled(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch m dim"]) -> ModuleType | None:
+    """The CPU back end where its passes take these tokens; of the largest, all threads together multiply faster."""
     if not (x.is_cpu and is_plain(x, y) and x.numel() > 0 and y.numel() > 0):
-        return False
-    return x.shape[1] * y.shape[1] <= _numba().LARGEST
-
-
-def _numba() -> ModuleType:
-    """The CPU back end, imported when first wanted."""
+        return None
     from . import _numba
 
-    return _numba
+    return _numba if x.shape[1] * y.shape[1] <= _numba.LARGEST else None
 
 
 def _matmul(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch dim m"]) -> Float[Tensor, "batch n m"]:
@@ -96,9 +91,9 @@ class _Cosine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Float[Tensor, "batch n m"]:
         """One product and a scaling in place; the normalised tokens are never stored."""
-        if _is_compiled(x, y):
+        if compiled := _compiled(x, y):
             with _ieee("cpu"):
-                cost, inverse_x, inverse_y = _numba().cosine(x, y)
+                cost, inverse_x, inverse_y = compiled.cosine(x, y)
         else:
             inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
             cost = _matmul(x, y.mT).mul_(-inverse_x[:, :, None]).mul_(inverse_y[:, None, :]).add_(1)
@@ -112,9 +107,9 @@ class _Cosine(torch.autograd.Function):
         if torch.is_grad_enabled():
             # For a second derivative the norms must be functions of the tokens.
             inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
-        elif _is_compiled(x, y):
+        elif compiled := _compiled(x, y):
             with _ieee("cpu"):
-                return _numba().cosine_gradient(grad, x, y, cost, inverse_x, inverse_y)
+                return compiled.cosine_gradient(grad, x, y, cost, inverse_x, inverse_y)
         weights = grad * (inverse_x[:, :, None] * -inverse_y[:, None, :])
         turning = torch.addcmul(grad, grad, cost, value=-1)
         turn_x, turn_y = turning.sum(2) * inverse_x**2, turning.sum(1) * inverse_y**2
