@@ -8,33 +8,6 @@ from mmwa_utils.alignment.base import Alignment, AlignmentResult, PairResult
 from mmwa_utils.alignment.dropout import ModalityDropout
 from mmwa_utils.alignment.gromov import GromovWasserstein
 from mmwa_utils.alignment.qformer import QFormerAlignment
-from mmwa_utils.alignment.registry import (
-    AlignmentName,
-    PaperSetting,
-    alignment_parameters,
-    build_alignment,
-    from_paper,
-)
+from mmwa_utils.alignment.registry import AlignmentName, PaperSetting, alignment_parameters, build_alignment, from_paper
 from mmwa_utils.alignment.rivals import CORAL, MMD, Contrastive, MeanDistance, NoAlignment
 from mmwa_utils.alignment.wasserstein import WassersteinAlignment, token_cost
-
-__all__ = [
-    "CORAL",
-    "MMD",
-    "Alignment",
-    "AlignmentName",
-    "AlignmentResult",
-    "Contrastive",
-    "GromovWasserstein",
-    "MeanDistance",
-    "ModalityDropout",
-    "NoAlignment",
-    "PairResult",
-    "PaperSetting",
-    "QFormerAlignment",
-    "WassersteinAlignment",
-    "alignment_parameters",
-    "build_alignment",
-    "from_paper",
-    "token_cost",
-]

@@ -32,22 +32,17 @@ class GromovWasserstein(Alignment):
 
     def compare(self, x: Tokens, y: Tokens) -> PairValues:
         """The discrepancy of each sample."""
+        from ot.gromov import gromov_wasserstein  # here, since POT loads backends that few need
+
         within_x, within_y = token_cost(x, x, self.cost), token_cost(y, y, self.cost)
         plan = torch.zeros(len(x.mask), x.mask.shape[1], y.mask.shape[1])
         for sample in (x.mask.any(dim=1) & y.mask.any(dim=1)).nonzero().flatten().tolist():
             i, j = x.mask[sample].nonzero().flatten().cpu(), y.mask[sample].nonzero().flatten().cpu()
             d = within_x[sample].detach().cpu()[i][:, i]
             e = within_y[sample].detach().cpu()[j][:, j]
-            plan[sample, i[:, None], j[None, :]] = _solve(d, e)
+            solved = gromov_wasserstein(d.double().numpy(), e.double().numpy(), symmetric=True)
+            plan[sample, i[:, None], j[None, :]] = torch.as_tensor(solved, dtype=torch.float32)
         return PairValues(discrepancy(within_x, within_y, plan.to(within_x)))
-
-
-def _solve(d: Float[Tensor, "n n"], e: Float[Tensor, "m m"]) -> Float[Tensor, "n m"]:
-    # POT brings its own backends along, which few need: it is imported where it is used.
-    from ot.gromov import gromov_wasserstein
-
-    plan = gromov_wasserstein(d.double().numpy(), e.double().numpy(), symmetric=True)
-    return torch.as_tensor(plan, dtype=torch.float32)
 
 
 def discrepancy(

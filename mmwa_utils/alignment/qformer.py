@@ -21,39 +21,21 @@ class QFormerAlignment(Alignment):
     this the only alignment with parameters.
 
     Args:
-        dim: width of the tokens.
-        n_queries: learned queries.
-        n_layers: layers of the adapter, each with cross-attention.
-        n_heads: attention heads; must divide `dim`.
-        temperature: divides the cosines.
+        dim: width of the tokens, a multiple of the number of attention heads.
         seed: of the initial weights, which are drawn without touching the global generator.
         layers: see `Alignment`.
         special_tokens: see `Alignment`.
     """
 
-    def __init__(
-        self,
-        *,
-        dim: int,
-        n_queries: int = 8,
-        n_layers: int = 1,
-        n_heads: int = 8,
-        temperature: float = 0.1,
-        seed: int = 0,
-        layers: Layers = "last",
-        special_tokens: bool = False,
-    ) -> None:
+    n_queries, n_heads, temperature = 8, 8, 0.1
+
+    def __init__(self, *, dim: int, seed: int = 0, layers: Layers = "last", special_tokens: bool = False) -> None:
         super().__init__(layers=layers, special_tokens=special_tokens)
-        if dim % n_heads:
-            raise ValueError(f"dim {dim} must be a multiple of n_heads {n_heads}")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be positive, got {temperature}")
-        self.temperature = temperature
         config = Blip2QFormerConfig(
             hidden_size=dim,
             encoder_hidden_size=dim,
-            num_hidden_layers=n_layers,
-            num_attention_heads=n_heads,
+            num_hidden_layers=1,
+            num_attention_heads=self.n_heads,
             intermediate_size=4 * dim,
             cross_attention_frequency=1,
             initializer_range=dim**-0.5,  # the default, made for 768, would leave a narrow adapter blind at first
@@ -63,7 +45,7 @@ class QFormerAlignment(Alignment):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.adapter = Blip2QFormerModel(config)
-            self.queries = nn.Parameter(torch.randn(1, n_queries, dim) * dim**-0.5)
+            self.queries = nn.Parameter(torch.randn(1, self.n_queries, dim) * dim**-0.5)
 
     def compare(self, x: Tokens, y: Tokens) -> PairValues:
         """The matching loss of each sample."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from mmwa_utils.alignment.base import Alignment
 from mmwa_utils.alignment.dropout import ModalityDropout
@@ -13,35 +13,19 @@ from mmwa_utils.alignment.qformer import QFormerAlignment
 from mmwa_utils.alignment.rivals import CORAL, MMD, Contrastive, MeanDistance, NoAlignment
 from mmwa_utils.alignment.wasserstein import WassersteinAlignment
 
-AlignmentName = Literal[
-    "none",
-    "wasserstein",
-    "mean_distance",
-    "mmd",
-    "coral",
-    "contrastive",
-    "gromov_wasserstein",
-    "modality_dropout",
-    "qformer",
-]
-
-ALIGNMENTS: dict[str, type[Alignment]] = dict(
-    zip(
-        get_args(AlignmentName),
-        (
-            NoAlignment,
-            WassersteinAlignment,
-            MeanDistance,
-            MMD,
-            CORAL,
-            Contrastive,
-            GromovWasserstein,
-            ModalityDropout,
-            QFormerAlignment,
-        ),
-        strict=True,
-    )
-)
+ALIGNMENTS: dict[str, type[Alignment]] = {
+    "none": NoAlignment,
+    "wasserstein": WassersteinAlignment,
+    "mean_distance": MeanDistance,
+    "mmd": MMD,
+    "coral": CORAL,
+    "contrastive": Contrastive,
+    "gromov_wasserstein": GromovWasserstein,
+    "modality_dropout": ModalityDropout,
+    "qformer": QFormerAlignment,
+}
+AlignmentName = Literal[tuple(ALIGNMENTS)]
+"""These names as a type, which a configuration is checked against."""
 
 
 def build_alignment(name: AlignmentName, **parameters: Any) -> Alignment:

@@ -113,18 +113,9 @@ class Contrastive(Alignment):
 
     The other samples of the batch that have both modalities are the negatives, so unlike the others this value
     depends on the batch; it is 0 where there is no negative.
-
-    Args:
-        temperature: divides the cosines.
-        layers: see `Alignment`.
-        special_tokens: see `Alignment`.
     """
 
-    def __init__(self, *, temperature: float = 0.1, layers: Layers = "last", special_tokens: bool = False) -> None:
-        super().__init__(layers=layers, special_tokens=special_tokens)
-        if not temperature > 0:
-            raise ValueError(f"temperature must be positive, got {temperature}")
-        self.temperature = temperature
+    temperature = 0.1
 
     def compare(self, x: Tokens, y: Tokens) -> PairValues:
         """The symmetric InfoNCE loss of each sample."""

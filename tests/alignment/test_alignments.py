@@ -238,5 +238,5 @@ def test_alpha_and_beta_have_one_reading_and_its_swap():
 def test_unknown_names_list_the_known_ones():
     with pytest.raises((ValueError, TypeError), match="wassertein"):  # TypeError: annotations checked as they run
         build_alignment("wassertein")
-    with pytest.raises(ValueError, match="temperature"):
+    with pytest.raises(ValueError, match="special_tokens"):
         build_alignment("contrastive", epsilon=0.1)
