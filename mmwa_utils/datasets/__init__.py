@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 from mmwa_utils.datasets._describe import describe_splits
-from mmwa_utils.datasets._files import DatasetError
+from mmwa_utils.datasets._files import DatasetError, is_standin
 from mmwa_utils.datasets._report import Report
 from mmwa_utils.types import DatasetSpec, Split
 
@@ -37,8 +37,11 @@ class Dataset(Protocol):
     open_split: Callable[..., Split]
     """One split of (root, split) and the module's own options; reads an index only. Raises DatasetError."""
 
-    def verify(self, root: Path) -> Report:
-        """Check a folder against the release; does not raise on bad data."""
+    def recognise(self, root: Path) -> str | None:
+        """Return the name of the layout that a folder holds, or None."""
+
+    def check(self, root: Path, report: Report) -> None:
+        """Note in the report what a folder has against what the release has; a DatasetError ends the check."""
 
 
 def names() -> tuple[str, ...]:
@@ -94,8 +97,14 @@ def load(name: str, data_root: Path | str | None = None, **options: Any) -> dict
 
 
 def verify(name: str, data_root: Path | str | None = None) -> Report:
-    """Check a folder against the release: counts, files, contents."""
-    return module(name).verify(_folder(name, data_root))
+    """Check a folder against the release: counts, files, contents. Bad data become problems of the report."""
+    chosen, root = module(name), _folder(name, data_root)
+    report = Report(name, root, chosen.recognise(root), is_standin(root))
+    try:
+        chosen.check(root, report)
+    except DatasetError as error:
+        report.problem("cannot be used", str(error), fatal=True)
+    return report
 
 
 def describe(name: str, data_root: Path | str | None = None) -> str:

@@ -21,12 +21,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from mmwa_utils.datasets._files import DatasetError, is_standin
+from mmwa_utils.datasets._report import Report
 from mmwa_utils.datasets._sequences import Collected
 from mmwa_utils.datasets._split import IndexedSplit
 from mmwa_utils.files import atomic_write, sha256, write_json
 from mmwa_utils.types import DatasetSpec, Sample
 
 SPLITS = ("train", "val", "test")
+_SIGNS = {-1: "negative", 0: "neutral", 1: "positive"}
 _FORMAT = "1"
 """Changes when converted files change, so that older ones are converted again."""
 
@@ -168,3 +170,20 @@ class SequenceSplit(IndexedSplit):
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_file": None}  # a worker opens the file itself
+
+
+def check_split(split: SequenceSplit, report: Report, expected: int) -> None:
+    """Count samples, labels, repairs and missing modalities of a split, and note how long its sequences are."""
+    report.count(f"{split.name}: samples", len(split), expected=expected)
+    if split.spec.task == "regression":
+        found = Counter(np.sign(split.labels()).tolist())
+        counts = {name: found[sign] for sign, name in _SIGNS.items()}
+    else:
+        counts = {f"label {value}": count for value, count in sorted(Counter(split.labels().tolist()).items())}
+    steps = {name: split.lengths(name) for name in split.spec.modality_names}
+    absent = {f"without {name}": int((lengths == 0).sum()) for name, lengths in steps.items() if not lengths.all()}
+    repairs = {f"repaired, {kind}": times for kind, times in sorted(split.repairs.items())}
+    for what, count in (counts | absent | repairs).items():
+        report.count(f"{split.name}: {what}", count)
+    ranges = [f"{name} {found[found > 0].min()} to {found.max()}" for name, found in steps.items() if found.any()]
+    report.note(f"Steps in {split.name}: {', '.join(ranges)}.")

@@ -185,27 +185,19 @@ def _index_film(root: Path, film: str, digest: Any) -> _Film:
     return _Film(film, np.array([name in names for name in GENRES], dtype=np.int64), tuple(map(len, plots)))
 
 
-def verify(root: Path) -> Report:
+def check(root: Path, report: Report) -> None:
     """Check splits, films, rows, genres and posters of either layout."""
-    layout = recognise(root)
-    report = Report(SPEC.name, root, layout, is_standin(root))
     report.note("The paper's 32278 / 5411 / 16120 count one row a plot: use plot_policy='all' (the default).")
     report.note("The paper says 25 labels; a release has 27 raw genres, 23 without the four rarest. The book uses 23.")
-    if layout == hdf5.LAYOUT:
+    if report.layout == hdf5.LAYOUT:
         hdf5.check(root, report)
-    elif layout == LAYOUT:
-        _verify_folder(root, report)
-    return report
+    elif report.layout == LAYOUT:
+        _check_folder(root, report)
 
 
-def _verify_folder(root: Path, report: Report) -> None:
-    try:
-        splits = _read_splits(root)
-    except DatasetError as error:
-        report.problem("unusable split.json", str(error), fatal=True)
-        return
+def _check_folder(root: Path, report: Report) -> None:
     genres = np.zeros(len(GENRES), dtype=np.int64)
-    for split, ids in splits.items():
+    for split, ids in _read_splits(root).items():
         films, posters = [], []
         for identifier in ids:
             try:

@@ -35,8 +35,7 @@ from jaxtyping import Float
 from mmwa_utils.datasets import _unpickle
 from mmwa_utils.datasets._files import DatasetError
 from mmwa_utils.datasets._report import Report
-from mmwa_utils.datasets._sequence_store import SPLITS, SequenceSplit, Store, open_store
-from mmwa_utils.datasets._sequence_verify import verify_sequences
+from mmwa_utils.datasets._sequence_store import SPLITS, SequenceSplit, Store, check_split, open_store
 from mmwa_utils.datasets._sequences import (
     Collected,
     as_array,
@@ -50,7 +49,7 @@ from mmwa_utils.datasets._sequences import (
 )
 from mmwa_utils.types import DatasetSpec, ModalitySpec
 
-__all__ = ["EXPECTED", "SPEC", "SPLITS", "convert", "open_split", "recognise", "verify"]
+__all__ = ["EXPECTED", "SPEC", "SPLITS", "check", "convert", "open_split", "recognise"]
 
 NAME = "ur_funny"
 WIDTHS: Mapping[str, int] = {"text": 300, "vision": 371, "audio": 81}
@@ -113,10 +112,11 @@ def convert(root: Path) -> list[Path]:
     return _store(root, "all").files()
 
 
-def verify(root: Path) -> Report:
-    """Report found and expected counts of each split, labels, repairs and sequences; never raise on bad data."""
-    note = "The paper used 8074 / 1034 / 1058 samples, the counts of version 2."
-    return verify_sequences(NAME, root, recognise(root), open_split, EXPECTED, note)
+def check(root: Path, report: Report) -> None:
+    """Count samples, labels and repairs of each split."""
+    report.note("The paper used 8074 / 1034 / 1058 samples, the counts of version 2.")
+    for split, expected in EXPECTED.items():
+        check_split(open_split(root, split), report, expected)
 
 
 def _binary(labels: np.ndarray) -> Float[np.ndarray, " n"]:
