@@ -33,10 +33,6 @@ class MMIMDbFile(IndexedSplit):
         spec = replace(SPEC, modalities=(_PLOT, SPEC.modality("image")))
         super().__init__(name, spec, ids=ids, labels=labels, standin=False)
         self._path, self._first = path, _BOUNDS[name][0]
-        self._file: Any = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}  # a loader worker opens the file itself
 
     def read(self, index: int) -> Sample:
         """Read one film; its plot is a stream of one step."""

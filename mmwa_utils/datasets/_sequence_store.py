@@ -124,7 +124,6 @@ class SequenceSplit(IndexedSplit):
 
     def __init__(self, name: str, spec: DatasetSpec, store: Store, *, words: str | None = None) -> None:
         self._path, self._sources, self._words = store.file(name), store.sources, words
-        self._file: Any = None
         try:
             file = self._open()
             about = json.loads(file.metadata()["about"])
@@ -167,9 +166,6 @@ class SequenceSplit(IndexedSplit):
         if name == self._words:
             return np.asarray([len(text.split()) for text in self._texts], dtype=np.int64)
         return np.diff(self._offsets[name])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_file": None}  # a worker opens the file itself
 
 
 def check_split(split: SequenceSplit, report: Report, expected: int) -> None:

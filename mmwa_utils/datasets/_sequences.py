@@ -42,7 +42,7 @@ class Collected:
             identifier = f"{identifier}#{self.repairs['duplicated id'] + 1}"
         self._seen.add(identifier)
         self.ids.append(identifier)
-        self.labels.append(float(label))
+        self.labels.append(label)
         for name, stream in streams.items():
             self.streams.setdefault(name, []).append(or_absent(stream))
 
@@ -53,10 +53,8 @@ def read_split(
     at: str,
     widths: Mapping[str, int],
     cut: Callable[[Streams, Mapping[str, Any]], Streams],
-    *,
     labels: str,
-    valid: Callable[[np.ndarray], Float[np.ndarray, " n"]],
-    expected: str,
+    valid: Callable[[Any], float],
     others: Iterable[str] = (),
 ) -> Collected:
     """Read a split that is a dictionary of padded arrays, one row per sample.
@@ -68,8 +66,7 @@ def read_split(
         widths: The streams' names and numbers of features.
         cut: Takes a sample's streams and its entries of the `others`, and returns the streams without padding.
         labels: The labels' key.
-        valid: Returns the labels, with NaN for a wrong one.
-        expected: What a valid label is, for errors.
+        valid: Returns a label as a number, and raises `ValueError` for a wrong one.
         others: Further keys with one entry per sample; "raw_text" becomes the texts.
 
     Raises:
@@ -78,20 +75,20 @@ def read_split(
     part = require(part, (*widths, labels, "id", *others), path, at)
     columns = {name: part[name] for name in ("id", *others)}
     columns |= {name: as_array(part[name], path, f"{at}/{name}", width=width) for name, width in widths.items()}
-    columns[labels] = flat_labels(part[labels], path, f"{at}/{labels}")
-    same_count(columns, path, at)
-    truth = valid(columns[labels].astype(np.float64))
-    for row in np.flatnonzero(np.isnan(truth))[:1]:
-        problem = f"the label is {columns[labels][row]}, expected {expected}."
-        raise DatasetError(path, problem, at=f"{at}/{labels}, row {row}", remedy=_REMEDY)
+    columns[labels] = _flat_labels(part[labels], path, f"{at}/{labels}")
+    counts = {name: len(entries(column, path, f"{at}/{name}")) for name, column in columns.items()}
+    if len(set(counts.values())) != 1:
+        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise DatasetError(path, f"the numbers of samples differ: {listed}.", at=at, remedy=_REMEDY)
     collected = Collected(texts=[as_text(text) for text in columns.get("raw_text", ())])
     for i, identifier in enumerate(columns["id"]):
         padded = {name: finite(columns[name][i], collected.repairs, name) for name in widths}
         try:
+            label = valid(columns[labels][i])
             streams = cut(padded, {name: columns[name][i] for name in others})
         except ValueError as error:
             raise DatasetError(path, f"{error}.", at=f"{at}, row {i}", remedy=_REMEDY) from None
-        collected.add(as_text(identifier), truth[i], streams)
+        collected.add(as_text(identifier), label, streams)
     return collected
 
 
@@ -136,7 +133,7 @@ def as_array(value: Any, path: Path, at: str, *, width: int | None = None, ndim:
     return array
 
 
-def flat_labels(value: Any, path: Path, at: str) -> Shaped[np.ndarray, " n"]:
+def _flat_labels(value: Any, path: Path, at: str) -> Shaped[np.ndarray, " n"]:
     """Return labels of shape (n,), (n, 1) or (n, 1, 1) as (n,), or raise an error with the shape found."""
     array = as_array(value, path, at, ndim=None)
     if array.ndim == 0 or array.size != len(array):
@@ -159,14 +156,6 @@ def entries(value: Any, path: Path, at: str) -> Sequence[Any] | np.ndarray:
     if single or not isinstance(value, Sequence | np.ndarray):
         raise DatasetError(path, f"expected a list, found {type(value).__name__}.", at=at, remedy=_REMEDY)
     return value
-
-
-def same_count(columns: Mapping[str, Any], path: Path, at: str) -> None:
-    """Raise `DatasetError` unless the columns of a split describe the same number of samples."""
-    counts = {name: len(entries(column, path, f"{at}/{name}")) for name, column in columns.items()}
-    if len(set(counts.values())) != 1:
-        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise DatasetError(path, f"the numbers of samples differ: {listed}.", at=at, remedy=_REMEDY)
 
 
 def finite(

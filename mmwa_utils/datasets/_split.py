@@ -24,20 +24,15 @@ class IndexedSplit(ABC):
     """
 
     def __init__(
-        self,
-        name: str,
-        spec: DatasetSpec,
-        *,
-        ids: Sequence[str],
-        labels: Shaped[np.ndarray, "samples ..."],
-        standin: bool,
+        self, name: str, spec: DatasetSpec, ids: Sequence[str], labels: Shaped[np.ndarray, "samples ..."], standin: bool
     ) -> None:
         self.name, self.spec, self.standin = name, spec, standin
         self._ids, self._labels = list(ids), labels
         self._kept: dict[int, Sample] = {}
+        self._file: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_kept": {}}
+        return vars(self) | {"_kept": {}, "_file": None}  # a loader's worker opens the file itself
 
     @abstractmethod
     def read(self, index: int) -> Sample:

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from mmwa_utils.datasets import _unpickle
 from mmwa_utils.datasets._files import DatasetError
@@ -46,18 +45,12 @@ FILES: Mapping[str, str] = {
 }
 """The files that are recognised, and their layouts; the first one that is there is read, unless another is chosen."""
 
-EXPECTED: Mapping[str, Mapping[str, int]] = {
-    "mosei_senti_data.pkl": {"train": 16265, "val": 1869, "test": 4643},
-    "aligned_50.pkl": {"train": 16326, "val": 1871, "test": 4659},
-    "unaligned_50.pkl": {"train": 16326, "val": 1871, "test": 4659},
-}
+EXPECTED = {name: {"train": 16326, "val": 1871, "test": 4659} for name in FILES}
+EXPECTED[MULTIBENCH] = {"train": 16265, "val": 1869, "test": 4643}
 """Samples of each file; the paper's numbers are those of the first."""
 
-WIDTHS: Mapping[str, Mapping[str, int]] = {
-    "mosei_senti_data.pkl": {"text": 300, "vision": 35, "audio": 74},
-    "aligned_50.pkl": {"text": 768, "vision": 35, "audio": 74},
-    "unaligned_50.pkl": {"text": 768, "vision": 35, "audio": 74},
-}
+WIDTHS = {name: {"text": 768, "vision": 35, "audio": 74} for name in FILES}
+WIDTHS[MULTIBENCH] = {"text": 300, "vision": 35, "audio": 74}
 """Features of a step: GloVe (or, in MMSA's files, BERT) vectors, Facet features, COVAREP features."""
 
 WORDS = ("features", "raw")
@@ -138,11 +131,8 @@ def _read(path: Path) -> Iterator[tuple[str, Collected]]:
         yield split, read(payload[key], path, key)
 
 
-_rows = partial(read_split, expected="a number from -3 to 3")
-
-
 def _multibench_split(part: Any, path: Path, key: str) -> Collected:
-    return _rows(part, path, key, WIDTHS[path.name], cut_together, labels="labels", valid=_sentiment)
+    return read_split(part, path, key, WIDTHS[path.name], cut_together, "labels", _sentiment)
 
 
 def _mmsa_split(part: Any, path: Path, key: str) -> Collected:
@@ -164,9 +154,11 @@ def _mmsa_split(part: Any, path: Path, key: str) -> Collected:
         return text | {name: declared(rest[name], row[length], length) for name, length in lengths.items()}
 
     others, part = ("raw_text", "text_bert", *lengths.values()), {**part, "text_bert": bert}
-    return _rows(part, path, key, widths, cut, labels="regression_labels", valid=_sentiment, others=others)
+    return read_split(part, path, key, widths, cut, "regression_labels", _sentiment, others)
 
 
-def _sentiment(labels: np.ndarray) -> Float[np.ndarray, " n"]:
-    """A mean of ratings from -3 to 3, stored in float32: its rounding error is far below 1e-3."""
-    return np.where(np.abs(labels) <= 3 + 1e-3, labels.clip(-3, 3), np.nan)
+def _sentiment(label: np.number) -> float:
+    """Return a mean of ratings from -3 to 3, stored in float32: its rounding error is far below 1e-3."""
+    if not abs(label) <= 3 + 1e-3:
+        raise ValueError(f"the label is {label}, expected a number from -3 to 3")
+    return float(np.clip(label, -3, 3))

@@ -66,8 +66,7 @@ class Collator:
                     problem = f"{modality.name} has shape {value.shape}, expected (steps, {modality.width})"
                     raise ValueError(f"sample {sample.id}: {problem}")
             return _streams(values, modality)
-        if self.processor is None:
-            raise ValueError(f"{modality.name} is {modality.kind}: pass a processor (load_processor)")
+        assert self.processor is not None  # checked above
         return _texts(values, self.processor) if modality.kind == "text" else _images(values, self.processor)
 
 

@@ -21,17 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from mmwa_utils.datasets._files import (
-    DatasetError,
-    MissingImages,
-    check_missing,
-    inside,
-    is_standin,
-    read_bytes,
-    read_image,
-    read_json_lines,
-    stat_bytes,
-)
+from mmwa_utils.datasets import _files
+from mmwa_utils.datasets._files import DatasetError, MissingImages
 from mmwa_utils.datasets._report import Report
 from mmwa_utils.datasets._split import IndexedSplit
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample
@@ -69,12 +60,12 @@ class HatefulMemes(IndexedSplit):
         row = self.rows[index]
         if row.image is None:
             return Sample(row.id, row.label, {"text": row.text}, frozenset({"image"}))
-        return Sample(row.id, row.label, {"text": row.text, "image": read_image(row.image)})
+        return Sample(row.id, row.label, {"text": row.text, "image": _files.read_image(row.image)})
 
     def sources(self) -> Iterator[bytes]:
         """Yield the index file, and name and size of each picture."""
         yield self._index
-        yield from (stat_bytes(row.image) for row in self.rows)
+        yield from (_files.stat_bytes(row.image) for row in self.rows)
 
 
 def recognise(root: Path) -> str | None:
@@ -99,7 +90,7 @@ def open_split(root: Path, split: str, *, missing_images: MissingImages = "error
     pictures = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     rows: list[_Row] = []
     lines: dict[str, int] = {}
-    for line, value in read_json_lines(path, remedy="See `mmwa data where hateful_memes`."):
+    for line, value in _files.read_json_lines(path, remedy="See `mmwa data where hateful_memes`."):
         row = _row(value, root, pictures, path, f"line {line}")
         if row.id in lines:
             problem = f"repeats the id {row.id} of line {lines[row.id]}."
@@ -109,8 +100,8 @@ def open_split(root: Path, split: str, *, missing_images: MissingImages = "error
     if not rows:
         raise DatasetError(path, "has no lines.", remedy="Fetch the file again.")
     missing = [f"of id {row.id}" for row in rows if row.image is None]
-    check_missing(missing_images, missing, path, f"of {len(rows)} pictures")
-    return HatefulMemes(split, rows, read_bytes(path), standin=is_standin(root))
+    _files.check_missing(missing_images, missing, path, f"of {len(rows)} pictures")
+    return HatefulMemes(split, rows, _files.read_bytes(path), standin=_files.is_standin(root))
 
 
 def _row(value: dict[str, Any], root: Path, pictures: set[str], path: Path, at: str) -> _Row:
@@ -137,12 +128,12 @@ def _padded(identifier: str) -> str:
 
 def _find(value: str, root: Path, pictures: set[str]) -> Path | None:
     """Return the picture of a line, whether its name or the file's is padded or not."""
-    path = inside(root, value)
+    path = _files.inside(root, value)
     if path.parent != root / "img":
         return path if path.is_file() else None
     for stem in (path.stem, _padded(path.stem), path.stem.lstrip("0") or "0"):
         if (name := stem + path.suffix) in pictures:
-            return inside(root, f"img/{name}")
+            return _files.inside(root, f"img/{name}")
     return None
 
 

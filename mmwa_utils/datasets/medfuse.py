@@ -53,17 +53,9 @@ EXPECTED = {"train": 18845, "val": 2138, "test": 5243}
 EXPECTED_POSITIVE = {"train": 2357, "val": 254, "test": 651}
 """Stays that end in death."""
 
-SPEC = DatasetSpec(
-    name="medfuse",
-    modalities=(
-        ModalitySpec("ehr", "stream", width=len(FEATURE_NAMES), max_length=N_BINS),
-        ModalitySpec("xray", "image", max_length=512),
-    ),
-    task="binary",
-    n_labels=1,
-    label_names=("died in hospital",),
-    metric="auroc",
-)
+_CHARTS = ModalitySpec("ehr", "stream", width=len(FEATURE_NAMES), max_length=N_BINS)
+MODALITIES = (_CHARTS, ModalitySpec("xray", "image", max_length=512))
+SPEC = DatasetSpec("medfuse", MODALITIES, "binary", n_labels=1, label_names=("died in hospital",), metric="auroc")
 
 
 def recognise(root: Path) -> str | None:
@@ -75,7 +67,7 @@ class MedFuseSplit(IndexedSplit):
     """One split: charts are read and discretised, and X-rays decoded, when a sample is asked for."""
 
     def __init__(self, root: Path, name: str, xray_root: Path, missing_images: MissingImages) -> None:
-        every = _index(root, xray_root).stays
+        every, _ = _index(root, xray_root)
         self._folder, self._xrays = series_folder(root, name), xray_root / "resized"
         self.normaliser = normaliser(root, every["train"])
         self.stays = every[name]
@@ -146,11 +138,7 @@ def _read_index(root: Path, xray_root: Path, stamps: tuple[tuple[int, int], ...]
 
 
 def open_split(
-    root: Path,
-    split: str,
-    *,
-    xray_root: Path | str | None = None,
-    missing_images: MissingImages = "error",
+    root: Path, split: str, *, xray_root: Path | str | None = None, missing_images: MissingImages = "error"
 ) -> MedFuseSplit:
     """Return one split; this reads the tables and, the first time, every training stay for the normalisation.
 
@@ -163,11 +151,11 @@ def open_split(
 def check(root: Path, report: Report) -> None:
     """Check tables, counts, missingness, each time series and each X-ray that is needed."""
     report.note("The paper used 18845 / 2138 / 5243 stays, also those without an X-ray (about 74 % in training).")
-    index = _index(root, root)
-    for kind, times in sorted(index.repairs.items()):
+    by_split, repairs = _index(root, root)
+    for kind, times in sorted(repairs.items()):
         report.count(f"repaired, {kind}", times)
     owner: dict[int, str] = {}
-    for split, stays in index.stays.items():
+    for split, stays in by_split.items():
         died, paired = sum(stay.label for stay in stays), [stay.dicom_id for stay in stays if stay.dicom_id]
         report.count(f"{split}: stays", len(stays), expected=EXPECTED[split])
         report.count(f"{split}: died", died, expected=EXPECTED_POSITIVE[split])

@@ -34,12 +34,8 @@ class Stay:
     dicom_id: str | None = None
 
 
-@dataclass(frozen=True)
-class Index:
-    """The stays of every split with their X-rays, and what was set right while reading, with counts."""
-
-    stays: Mapping[str, tuple[Stay, ...]]
-    repairs: Mapping[str, int]
+Index = tuple[Mapping[str, tuple[Stay, ...]], Mapping[str, int]]
+"""The stays of every split with their X-rays, and what was set right while reading, with counts."""
 
 
 def rows(
@@ -184,4 +180,4 @@ def read_index(root: Path, xray_root: Path) -> Index:
     columns = (listed[column].tolist() for column in ("split", "stay", "stay_id", "label"))
     for split, name, stay_id, label in zip(*columns, strict=True):
         stays[split].append(Stay(name, stay_id, label, subjects.get(stay_id), dicoms.get(stay_id)))
-    return Index({split: tuple(found) for split, found in stays.items()}, dict(+repairs))
+    return {split: tuple(found) for split, found in stays.items()}, dict(+repairs)

@@ -26,19 +26,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Int
 
+from mmwa_utils.datasets import _files
 from mmwa_utils.datasets import _mm_imdb_hdf5 as hdf5
-from mmwa_utils.datasets._files import (
-    DatasetError,
-    MissingImages,
-    check_missing,
-    inside,
-    is_standin,
-    parse_json,
-    read_bytes,
-    read_image,
-    read_json,
-    stat_bytes,
-)
+from mmwa_utils.datasets._files import DatasetError, MissingImages
 from mmwa_utils.datasets._mm_imdb_spec import DROPPED, EXPECTED, GENRES, ROWS, SPEC
 from mmwa_utils.datasets._report import Report
 from mmwa_utils.datasets._split import IndexedSplit
@@ -66,7 +56,7 @@ class MMIMDb(IndexedSplit):
     def __init__(self, name: str, root: Path, rows: list[tuple[_Film, int | None]], state: bytes) -> None:
         labels = np.stack([film.genres for film, _ in rows])
         ids = [film.id if plot is None else f"{film.id}/{plot}" for film, plot in rows]
-        super().__init__(name, SPEC, ids=ids, labels=labels, standin=is_standin(root))
+        super().__init__(name, SPEC, ids=ids, labels=labels, standin=_files.is_standin(root))
         self._root, self._rows, self._state = root, [(film.id, plot) for film, plot in rows], state
 
     def read(self, index: int) -> Sample:
@@ -77,14 +67,14 @@ class MMIMDb(IndexedSplit):
             modalities["text"] = _read_film(self._root, film)[0][plot]
         poster = _poster(self._root, film)
         if poster.is_file():
-            modalities["image"] = read_image(poster)
+            modalities["image"] = _files.read_image(poster)
         absent = frozenset(set(SPEC.modality_names) - set(modalities))
         return Sample(self._ids[index], self._labels[index], modalities, absent, group=film)
 
     def sources(self) -> Iterator[bytes]:
         """Yield the hash of plots, genres and policy, and name and size of each poster."""
         yield self._state
-        yield from (stat_bytes(_poster(self._root, film)) for film in dict(self._rows))
+        yield from (_files.stat_bytes(_poster(self._root, film)) for film in dict(self._rows))
 
 
 def recognise(root: Path) -> str | None:
@@ -120,7 +110,7 @@ def open_split(
     digest = hashlib.sha256(plot_policy.encode())
     films = [_index_film(root, film, digest) for film in _read_splits(root)[split]]
     missing = [f"{film.id}.jpeg" for film in films if not _poster(root, film.id).is_file()]
-    check_missing(missing_images, missing, root / "dataset", f"of {len(films)} posters")
+    _files.check_missing(missing_images, missing, root / "dataset", f"of {len(films)} posters")
     return MMIMDb(split, root, list(_rows(films, plot_policy)), digest.digest())
 
 
@@ -136,13 +126,13 @@ def _rows(films: list[_Film], policy: PlotPolicy) -> Iterator[tuple[_Film, int |
 
 
 def _poster(root: Path, film: str) -> Path:
-    return inside(root, f"dataset/{film}.jpeg")
+    return _files.inside(root, f"dataset/{film}.jpeg")
 
 
 def _read_splits(root: Path) -> dict[str, list[str]]:
     """Return the film ids of each split, checked: known keys, seven digits, no film twice."""
     path = root / "split.json"
-    value = read_json(path, remedy="See `mmwa data where mm_imdb`.")
+    value = _files.read_json(path, remedy="See `mmwa data where mm_imdb`.")
     owner: dict[str, str] = {}
     splits: dict[str, list[str]] = {}
     for split, key in _KEYS.items():
@@ -161,9 +151,9 @@ def _read_splits(root: Path) -> dict[str, list[str]]:
 
 
 def _read_film(root: Path, film: str) -> tuple[list[str], list[str], bytes]:
-    path = inside(root, f"dataset/{film}.json")
-    content = read_bytes(path, remedy="Fetch the archive again.")
-    value = parse_json(content, path)
+    path = _files.inside(root, f"dataset/{film}.json")
+    content = _files.read_bytes(path, remedy="Fetch the archive again.")
+    value = _files.parse_json(content, path)
     fields = []
     for key in ("plot", "genres"):
         items = value.get(key) if isinstance(value, dict) else None

@@ -56,15 +56,9 @@ class Processor:
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Return token ids of texts; a text longer than `max_text_length` tokens is cut."""
-        encoded = self.tokenizer(
-            list(texts),
-            padding=True,
-            truncation=True,
-            max_length=self.max_text_length,
-            return_special_tokens_mask=True,
-            return_offsets_mapping=True,
-            return_tensors="np",
-        )
+        returned = {"return_special_tokens_mask": True, "return_offsets_mapping": True, "return_tensors": "np"}
+        limit = self.max_text_length
+        encoded = self.tokenizer(list(texts), padding=True, truncation=True, max_length=limit, **returned)
         mask = encoded["attention_mask"].astype(bool)
         special = encoded["special_tokens_mask"].astype(bool) & mask  # transformers counts padding as special
         return Encoded(encoded["input_ids"].astype(np.int64), mask, special, encoded["offset_mapping"])
@@ -75,13 +69,8 @@ class Processor:
 
         image = self._not_too_thin(image)
         shape = np.empty((3, image.height, image.width), dtype=np.bool_)
-        height, width = get_resize_output_image_size(
-            shape,
-            shorter=self.shortest_edge,
-            longer=self.longest_edge,
-            size_divisor=self.size_divisor,
-            input_data_format="channels_first",
-        )
+        limits = (self.shortest_edge, self.longest_edge, self.size_divisor)
+        height, width = get_resize_output_image_size(shape, *limits, input_data_format="channels_first")
         return np.asarray(image.resize((width, height), resample=self.images.resample))
 
     def scale_into(

@@ -32,21 +32,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mmwa_utils.datasets import _unpickle
+from mmwa_utils.datasets import _sequences, _unpickle
 from mmwa_utils.datasets._files import DatasetError
 from mmwa_utils.datasets._report import Report
 from mmwa_utils.datasets._sequence_store import SPLITS, SequenceSplit, Store, check_split, open_store
-from mmwa_utils.datasets._sequences import (
-    Collected,
-    as_array,
-    as_text,
-    cut_together,
-    entries,
-    finite,
-    or_absent,
-    read_split,
-    require,
-)
+from mmwa_utils.datasets._sequences import Collected, as_array, cut_together, entries, read_split, require
 from mmwa_utils.types import DatasetSpec, ModalitySpec
 
 __all__ = ["EXPECTED", "SPEC", "SPLITS", "check", "convert", "open_split", "recognise"]
@@ -61,14 +51,8 @@ EXPECTED = {"train": 8074, "val": 1034, "test": 1058}
 PARTS = ("all", "punchline")
 """What is read of the release's own layout: the context and then the punchline, or the punchline alone."""
 
-SPEC = DatasetSpec(
-    name=NAME,
-    modalities=tuple(ModalitySpec(name, "stream", width) for name, width in WIDTHS.items()),
-    task="binary",
-    n_labels=1,
-    label_names=("humorous",),
-    metric="accuracy",
-)
+MODALITIES = tuple(ModalitySpec(name, "stream", width) for name, width in WIDTHS.items())
+SPEC = DatasetSpec(NAME, MODALITIES, "binary", n_labels=1, label_names=("humorous",), metric="accuracy")
 """A split's own specification adds the longest sequence of each modality, which depends on the file."""
 
 MULTIBENCH = "humor.pkl"
@@ -119,15 +103,16 @@ def check(root: Path, report: Report) -> None:
         check_split(open_split(root, split), report, expected)
 
 
-def _binary(labels: np.ndarray) -> Float[np.ndarray, " n"]:
-    return np.where(np.isin(labels, (0, 1)), labels, np.nan)
+def _binary(label: np.number) -> float:
+    if label not in (0, 1):
+        raise ValueError(f"the label is {label}, expected 0 or 1")
+    return float(label)
 
 
 def _read_multibench(path: Path) -> Iterator[tuple[str, Collected]]:
     payload = require(_unpickle.load(path), KEYS.values(), path)
-    read = partial(read_split, labels="labels", valid=_binary, expected="0 or 1")
     for split, key in KEYS.items():
-        yield split, read(payload[key], path, key, WIDTHS, cut_together)
+        yield split, read_split(payload[key], path, key, WIDTHS, cut_together, "labels", _binary)
 
 
 def _read_release(root: Path, part: str) -> Iterator[tuple[str, Collected]]:
@@ -161,7 +146,7 @@ def _fold(ids: Any, fold: str, labels: Mapping[Any, Any], root: Path) -> tuple[l
         label = as_array(labels[key], root / _LABEL_FILE, at, ndim=None)
         if label.size != 1 or label.item() not in (0, 1):
             raise DatasetError(root / _LABEL_FILE, f"the label is {str(labels[key])[:40]}, expected 0 or 1.", at=at)
-        collected.add(as_text(key), label.item(), {})
+        collected.add(_sequences.as_text(key), label.item(), {})
     return list(keys), collected
 
 
@@ -179,8 +164,8 @@ def _read_stream(root: Path, name: str, part: str, splits: Splits) -> None:
             entry = require(table[key], (f"punchline_{suffix}", f"context_{suffix}"), path, at)
             context = entries(entry[f"context_{suffix}"], path, at) if part == "all" else ()
             sentences = [read(sentence, path, at) for sentence in (*context, entry[f"punchline_{suffix}"])]
-            stream = finite(np.concatenate(sentences), collected.repairs, name)
-            collected.streams[name].append(stream if name == "text" else or_absent(stream))
+            stream = _sequences.finite(np.concatenate(sentences), collected.repairs, name)
+            collected.streams[name].append(stream if name == "text" else _sequences.or_absent(stream))
 
 
 def _word_reader(path: Path) -> Callable[[Any, Path, str], Float[np.ndarray, "steps 300"]]:

@@ -139,9 +139,9 @@ def test_the_file_can_be_chosen_and_options_are_checked(tmp_path: Path) -> None:
         (
             "labels",
             np.array([[[4.0]], [[0.0]]]),
-            "test/labels, row 0: the label is 4.0, expected a number from -3 to 3",
+            "test, row 0: the label is 4.0, expected a number from -3 to 3",
         ),
-        ("labels", np.array([[[0.0]], [[np.nan]]]), "test/labels, row 1: the label is nan"),
+        ("labels", np.array([[[0.0]], [[np.nan]]]), "test, row 1: the label is nan"),
         ("labels", np.array([["high"], ["low"]]), "test/labels"),
         ("vision", np.zeros((2, 50, 34)), r"test/vision: has shape \(2, 50, 34\), expected shape .*35"),
         ("audio", [np.zeros((50, 74)), np.zeros((49, 74))], "test/audio: the rows differ in shape"),

@@ -145,7 +145,7 @@ def test_an_error_in_a_worker_names_the_file(memes: Path, processor: Processor, 
     root = Path(shutil.copytree(memes, tmp_path / "copy"))
     split = datasets.open_split("hateful_memes", root, "val")
     (root / "img" / f"{split.ids()[3]}.png").write_bytes(b"")
-    with pytest.raises(DatasetError, match=rf"{split.ids()[3]}\.png: is empty"):
+    with pytest.raises(DatasetError, match=rf"{split.ids()[3]}\.png: .*is empty"):
         list(DataLoader(split, 4, collate_fn=Collator(split.spec, processor), num_workers=1))
 
 
