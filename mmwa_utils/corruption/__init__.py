@@ -2,5 +2,3 @@
 
 from mmwa_utils.corruption.missing import LossySplit, Representation, choose_missing, lose
 from mmwa_utils.corruption.noise import NoiseMode, add_noise
-
-__all__ = ["LossySplit", "NoiseMode", "Representation", "add_noise", "choose_missing", "lose"]

@@ -13,12 +13,8 @@ CONTRAST, TINT, MOST_DEGREES, CROPPED = 0.5, 0.3, 20.0, 0.2
 
 # The colour of a white point, by its temperature in kelvin: black-body radiators in sRGB, rounded.
 WHITE_POINTS = {
-    2000: (255, 137, 14),
-    3000: (255, 180, 107),
-    4500: (255, 219, 186),
-    6500: (255, 249, 253),
-    9000: (214, 225, 255),
-}
+    2000: (255, 137, 14), 3000: (255, 180, 107), 4500: (255, 219, 186), 6500: (255, 249, 253), 9000: (214, 225, 255),
+}  # fmt: skip
 
 Step = Callable[[Image.Image, float, np.random.Generator], Image.Image]
 
@@ -40,18 +36,6 @@ def corrupt_image(
         if use:
             image = step(image, level, own).convert("RGB")
     return image
-
-
-def _grayscale(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    return ImageOps.grayscale(image)
-
-
-def _contrast(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    return ImageEnhance.Contrast(image).enhance(CONTRAST)
-
-
-def _invert(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    return ImageOps.invert(image)
 
 
 def _white_balance(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
@@ -82,10 +66,6 @@ def _rotate(image: Image.Image, level: float, rng: np.random.Generator) -> Image
     return image.rotate(rng.uniform(-MOST_DEGREES, MOST_DEGREES), Image.Resampling.BILINEAR)
 
 
-def _flip(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
-    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-
-
 def _crop(image: Image.Image, level: float, rng: np.random.Generator) -> Image.Image:
     """Cut a window of four fifths of each side and stretch it to the old width and height."""
     width, height = image.size
@@ -95,15 +75,15 @@ def _crop(image: Image.Image, level: float, rng: np.random.Generator) -> Image.I
 
 
 STEPS: Mapping[str, Step] = {
-    "grayscale": _grayscale,
-    "contrast": _contrast,
-    "invert": _invert,
+    "grayscale": lambda image, level, rng: ImageOps.grayscale(image),
+    "contrast": lambda image, level, rng: ImageEnhance.Contrast(image).enhance(CONTRAST),
+    "invert": lambda image, level, rng: ImageOps.invert(image),
     "white balance": _white_balance,
     "tint": _tint,
     "salt and pepper": _salt_and_pepper,
     "gaussian": _gaussian,
     "rotate": _rotate,
-    "flip": _flip,
+    "flip": lambda image, level, rng: ImageOps.mirror(image),
     "crop": _crop,
 }
 """The steps in the order in which they are taken."""

@@ -48,15 +48,14 @@ def choose_missing(
     for sample in samples:
         group = sample.group or sample.id
         members.setdefault(group, []).append(sample.id)
-        losable_of.setdefault(group, set(spec.modality_names)).intersection_update(
-            sample.modalities if len(sample.modalities) > 1 else ()
-        )
+        losable = sample.modalities if len(sample.modalities) > 1 else ()
+        losable_of.setdefault(group, set(spec.modality_names)).intersection_update(losable)
 
     candidates: dict[str, str] = {}
     for group in members:
-        losable = [name for name in spec.modality_names if name in losable_of[group] and modality in (None, name)]
-        if losable:
-            candidates[group] = losable[int(generator(seed, group, "which").integers(len(losable)))]
+        names = [name for name in spec.modality_names if name in losable_of[group] and modality in (None, name)]
+        if names:
+            candidates[group] = names[int(generator(seed, group, "which").integers(len(names)))]
     # Each group has a rank that does not depend on the rate: the choices are nested, whatever the samples' order.
     ranked = sorted(candidates, key=lambda group: (generator(seed, group, "rank").random(), group))
     chosen = ranked[: round(rate * len(candidates))]
@@ -86,8 +85,14 @@ def lose(sample: Sample, modality: str, spec: DatasetSpec, *, representation: Re
         return sample.without(modality)
     if representation not in ("zeros", "ones", "empty_text"):
         raise ValueError(f"representation is {representation!r}; it must be masked, zeros, ones or empty_text")
-    constant = _constant(sample.modalities[modality], kind, representation)
-    return replace(sample, modalities={**sample.modalities, modality: constant})
+    value: Any = sample.modalities[modality]
+    if kind == "text":
+        value = ""
+    elif kind == "image":
+        value = Image.new("RGB", value.size, "black" if representation == "zeros" else "white")
+    else:
+        value = np.full_like(value, 0.0 if representation == "zeros" else 1.0)
+    return replace(sample, modalities={**sample.modalities, modality: value})
 
 
 class LossySplit:
@@ -129,11 +134,3 @@ class LossySplit:
     def ids(self) -> list[str]:
         """Return all ids without decoding a sample."""
         return self.whole.ids()
-
-
-def _constant(value: Any, kind: str, representation: str) -> Any:
-    if kind == "text":
-        return ""
-    if kind == "image":
-        return Image.new("RGB", value.size, "black" if representation == "zeros" else "white")
-    return np.full_like(value, 0.0 if representation == "zeros" else 1.0)

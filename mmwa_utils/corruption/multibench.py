@@ -57,12 +57,7 @@ def _crop(image: Image.Image, level: float, rng: np.random.Generator) -> Image.I
 def corrupt_text(text: str, level: float, rng: np.random.Generator) -> str:
     """Return the lower-cased text with the published misspellings; a swap loses a letter (defect 4)."""
     ways = (_swap, *corrected_text.WAYS[1:])
-    words = []
-    for word in text.lower().split():
-        chance, way = rng.random(), int(rng.integers(len(ways)))
-        own = rng.spawn(1)[0]
-        words.append(ways[way](word, own) if len(word) >= corrected_text.SHORTEST and chance < level else word)
-    return " ".join(words)
+    return " ".join(corrected_text.misspell(word, level, rng, ways) for word in text.lower().split())
 
 
 def _swap(word: str, rng: np.random.Generator) -> str:

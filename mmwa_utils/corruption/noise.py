@@ -12,14 +12,14 @@ from mmwa_utils.types import DatasetSpec, Sample
 
 NoiseMode = Literal["corrected", "multibench"]
 
-_CORRUPTIONS: Mapping[tuple[str, str], Callable[..., Any]] = {
-    ("corrected", "image"): image.corrupt_image,
-    ("corrected", "text"): text.corrupt_text,
-    ("corrected", "stream"): stream.corrupt_stream,
-    ("multibench", "image"): multibench.corrupt_image,
-    ("multibench", "text"): multibench.corrupt_text,
-    ("multibench", "stream"): multibench.corrupt_stream,
+_Corruptions = Mapping[str, Callable[..., Any]]
+_CORRECTED: _Corruptions = {"image": image.corrupt_image, "text": text.corrupt_text, "stream": stream.corrupt_stream}
+_PUBLISHED: _Corruptions = {
+    "image": multibench.corrupt_image,
+    "text": multibench.corrupt_text,
+    "stream": multibench.corrupt_stream,
 }
+_MODES = {"corrected": _CORRECTED, "multibench": _PUBLISHED}
 
 
 def add_noise(
@@ -55,14 +55,14 @@ def add_noise(
     """
     if not 0 <= level <= 1:
         raise ValueError(f"level is {level}; it must be in [0, 1]")
-    if mode not in ("corrected", "multibench"):
+    if mode not in _MODES:
         raise ValueError(f"mode is {mode!r}; it must be 'corrected' or 'multibench'")
     chosen = spec.modality_names if modalities is None else tuple(modalities)
     kinds = {name: spec.modality(name).kind for name in chosen}
     if level == 0:
         return sample
     noisy = {
-        name: _CORRUPTIONS[mode, kinds[name]](sample.modalities[name], level, generator(seed, sample.id, name))
+        name: _MODES[mode][kinds[name]](sample.modalities[name], level, generator(seed, sample.id, name))
         for name in chosen
         if name in sample.modalities
     }

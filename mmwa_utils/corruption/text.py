@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 SHORTEST = 5
 """Letters of the shortest word that is touched."""
+
+Way = Callable[[str, np.random.Generator], str]
 
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _WORD = re.compile(r"[^\W\d_]+")  # letters of any script
@@ -27,13 +29,14 @@ def corrupt_text(text: str, level: float, rng: np.random.Generator) -> str:
     >>> corrupt_text("an ant, 1999", 1.0, np.random.default_rng(0))
     'an ant, 1999'
     """
+    return _WORD.sub(lambda match: misspell(match[0], level, rng, WAYS), text)
 
-    def misspell(match: re.Match[str]) -> str:
-        chance, way = rng.random(), int(rng.integers(len(WAYS)))
-        own = rng.spawn(1)[0]
-        return WAYS[way](match[0], own) if len(match[0]) >= SHORTEST and chance < level else match[0]
 
-    return _WORD.sub(misspell, text)
+def misspell(word: str, level: float, rng: np.random.Generator, ways: Sequence[Way]) -> str:
+    """Return the word, which is misspelt in one of the ways with probability `level` if it is long enough."""
+    chance, way = rng.random(), int(rng.integers(len(ways)))
+    own = rng.spawn(1)[0]
+    return ways[way](word, own) if len(word) >= SHORTEST and chance < level else word
 
 
 def _swap(word: str, rng: np.random.Generator) -> str:
@@ -78,4 +81,4 @@ def _keyboard_neighbours() -> dict[str, str]:
 
 
 NEIGHBOURS = _keyboard_neighbours()
-WAYS: tuple[Callable[[str, np.random.Generator], str], ...] = (_swap, _shuffle_middle, _typo, _repeat, _omit)
+WAYS: tuple[Way, ...] = (_swap, _shuffle_middle, _typo, _repeat, _omit)

@@ -41,12 +41,8 @@ class FusionModel(nn.Module, ABC):
         """Tokens of each modality, in sequence order; slot 0 of the first block is what the head reads."""
 
     @abstractmethod
-    def finish(self, hidden: Tensor) -> Tensor:
-        """Normalise the last hidden states."""
-
-    @abstractmethod
-    def pool(self, first: Tensor) -> Tensor:
-        """From slot 0 of the last hidden states to what the head reads."""
+    def finish(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The last hidden states, normalised, and what the head reads of their slot 0."""
 
     def forward(
         self,
@@ -78,12 +74,11 @@ class FusionModel(nn.Module, ABC):
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
         )
-        last = self.finish(encoded.last_hidden_state)
+        last, pooled = self.finish(encoded.last_hidden_state)
         layers = {"input": hidden}
         if output_hidden_states:
             layers |= {f"layer_{i}": state for i, state in enumerate(encoded.hidden_states[1:-1], start=1)}
         layers["last"] = last
-
         segments, start = {}, 0
         for name, block in blocks.items():
             segments[name] = slice(start, start + block.mask.shape[1])
@@ -94,7 +89,7 @@ class FusionModel(nn.Module, ABC):
             for layer, states in layers.items()
         }
         return FusionOutput(
-            logits=self.head(self.pool(last[:, 0])),
+            logits=self.head(pooled),
             tokens=tokens,
             positions={name: block.positions for name, block in given.items()},
             segments={name: segments[name] for name in given},

@@ -29,17 +29,6 @@ class TransformerSize(BaseModel):
             raise ValueError(f"dim {self.dim} must be a multiple of heads {self.heads}")
         return self
 
-    def settings(self, dropout: float) -> dict[str, Any]:
-        """The same in transformers' words, with its two kinds of dropout."""
-        return {
-            "hidden_size": self.dim,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "intermediate_size": self.intermediate,
-            "hidden_dropout_prob": dropout,
-            "attention_probs_dropout_prob": dropout,
-        }
-
 
 class ModelConfig(BaseModel):
     """What `build_model` needs beside the dataset's spec. Sizes hold for what is built from scratch.
@@ -105,6 +94,19 @@ class ModelConfig(BaseModel):
             raise ValueError("resnet_widths and resnet_depths must have one entry each per stage")
         return self
 
+    def settings(self, size: TransformerSize, **own: Any) -> dict[str, Any]:
+        """A transformer of this size in transformers' words; `own` are settings that only this one has."""
+        return {
+            "hidden_size": size.dim,
+            "num_hidden_layers": size.layers,
+            "num_attention_heads": size.heads,
+            "intermediate_size": size.intermediate,
+            "hidden_dropout_prob": self.dropout,
+            "attention_probs_dropout_prob": self.dropout,
+            "initializer_range": self.initializer_range,
+            **own,
+        }
+
     @classmethod
     def for_profile(cls, profile: Literal["smoke", "tutorial", "paper"], **overrides: Any) -> ModelConfig:
         """The profile's numbers, some of them replaced.
@@ -126,45 +128,25 @@ def _size(dim: int, layers: int, heads: int) -> TransformerSize:
     return TransformerSize(dim=dim, layers=layers, heads=heads, intermediate=4 * dim)
 
 
+# fmt: off
 _SMALL: dict[str, Any] = {
-    "image_size": 32,
-    "patch_size": 8,
-    "encoder_patch_size": 8,
-    "max_patches": 36,
-    "dropout": 0.0,
+    "image_size": 32, "patch_size": 8, "encoder_patch_size": 8, "max_patches": 36, "dropout": 0.0,
     "initializer_range": 0.1,
 }
 _PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {
-        **_SMALL,
-        "early": _size(32, 2, 4),
-        "late": _size(32, 2, 8),
-        "encoder": _size(32, 1, 4),
-        "resnet_widths": (8, 16),
-        "resnet_depths": (1, 1),
-        "lstm_dim": 16,
+        **_SMALL, "early": _size(32, 2, 4), "late": _size(32, 2, 8), "encoder": _size(32, 1, 4),
+        "resnet_widths": (8, 16), "resnet_depths": (1, 1), "lstm_dim": 16,
     },
     "tutorial": {
-        **_SMALL,
-        "early": _size(64, 3, 8),
-        "late": _size(64, 2, 8),
-        "encoder": _size(64, 1, 8),
-        "resnet_widths": (16, 32, 64),
-        "resnet_depths": (1, 1, 1),
-        "lstm_dim": 64,
+        **_SMALL, "early": _size(64, 3, 8), "late": _size(64, 2, 8), "encoder": _size(64, 1, 8),
+        "resnet_widths": (16, 32, 64), "resnet_depths": (1, 1, 1), "lstm_dim": 64,
     },
     "paper": {
-        "early": _size(768, 12, 12),
-        "late": _size(768, 2, 8),
-        "encoder": _size(768, 12, 12),
-        "resnet_widths": (64, 128, 256, 512),
-        "resnet_depths": (3, 4, 6, 3),
-        "lstm_dim": 256,
-        "image_size": 384,
-        "patch_size": 32,
-        "encoder_patch_size": 16,
-        "max_patches": 200,
-        "dropout": 0.1,
+        "early": _size(768, 12, 12), "late": _size(768, 2, 8), "encoder": _size(768, 12, 12),
+        "resnet_widths": (64, 128, 256, 512), "resnet_depths": (3, 4, 6, 3), "lstm_dim": 256,
+        "image_size": 384, "patch_size": 32, "encoder_patch_size": 16, "max_patches": 200, "dropout": 0.1,
         "initializer_range": 0.02,
     },
 }
+# fmt: on

@@ -42,28 +42,19 @@ class EarlyFusion(FusionModel):
         self.vilt = vilt
         self.type_rows = modality_type_rows(spec)
         grow_modality_types(vilt, 1 + max(self.type_rows.values()))
-        self.streams = nn.ModuleDict(
-            {
-                modality.name: StreamEmbedding(modality, dim=self.dim, std=vilt.config.initializer_range)
-                for modality in spec.modalities
-                if modality.kind == "stream"
-            }
-        )
+        streams = [modality for modality in spec.modalities if modality.kind == "stream"]
+        std = vilt.config.initializer_range
+        self.streams = nn.ModuleDict({s.name: StreamEmbedding(s, dim=self.dim, std=std) for s in streams})
 
     @property
     def encoder(self) -> ViltEncoder:
         """ViLT's layers."""
         return self.vilt.encoder
 
-    def finish(self, hidden: Tensor) -> Tensor:
-        """ViLT's final normalisation."""
-        return self.vilt.layernorm(hidden)
-
-    def pool(self, first: Tensor) -> Tensor:
-        """ViLT's pooler: tanh of a linear map of the class token."""
-        pooler = self.vilt.pooler
-        assert pooler is not None  # only a ViltModel built without one has none
-        return pooler(first[:, None])
+    def finish(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """ViLT's final normalisation and its pooler: tanh of a linear map of the class token."""
+        last = self.vilt.layernorm(hidden)
+        return last, self.vilt.pooler(last)  # type: ignore[misc]  # ours always has one
 
     def embed(self, modalities: Mapping[str, ModalityBatch], batch_size: int) -> dict[str, Block]:
         """Text first (or a bare [CLS]), then the other modalities in the spec's order."""
@@ -78,13 +69,11 @@ class EarlyFusion(FusionModel):
             elif kind == "image":
                 block = embed_patches(self.vilt.embeddings, modalities[name], maximum=self.config.max_patches)
             else:
-                block = embed_words(self.vilt.embeddings.text_embeddings, self._read(modalities[name]))
+                block = embed_words(
+                    self.vilt.embeddings.text_embeddings, read_words(modalities[name], self.vilt.config)
+                )
             blocks[name] = self._add_type(block, self.type_rows[name])
         return blocks
-
-    def _read(self, text: ModalityBatch) -> Block:
-        settings = self.vilt.config
-        return read_words(text, vocab_size=settings.vocab_size, max_length=settings.max_position_embeddings)
 
     def _embed_first(self, text: ModalityBatch | None, batch_size: int) -> Block:
         """Words with a class token in slot 0 of every sample, masked where the sample has no text."""
@@ -92,7 +81,7 @@ class EarlyFusion(FusionModel):
             nothing = torch.zeros(batch_size, 1, dtype=torch.long, device=self.vilt.embeddings.cls_token.device)
             words = Block(nothing, nothing.bool(), nothing.bool(), nothing - 1)
         else:
-            words = self._read(text)
+            words = read_words(text, self.vilt.config)
         bare = torch.where(words.mask[:, :1], words.values[:, :1], self.config.cls_token_id)
         words = replace(words, values=torch.cat([bare, words.values[:, 1:]], dim=1))
         return embed_words(self.vilt.embeddings.text_embeddings, words)
@@ -114,11 +103,8 @@ def modality_type_rows(spec: DatasetSpec) -> dict[str, int]:
         {'text': 0, 'video': 1, 'audio': 2}
     """
     kinds = {modality.name: modality.kind for modality in spec.modalities}
-    rows: dict[str, int] = {}
-    for kind, row in (("text", 0), ("image", 1)):
-        first = next((name for name, its_kind in kinds.items() if its_kind == kind), None)
-        if first is not None:
-            rows[first] = row
+    firsts = {modality.kind: modality.name for modality in reversed(spec.modalities)}
+    rows = {firsts[kind]: row for kind, row in (("text", 0), ("image", 1)) if kind in firsts}
     for name, kind in kinds.items():
         if name not in rows:
             lowest = 0 if kind == "stream" else 1
@@ -137,17 +123,10 @@ def grow_modality_types(vilt: ViltModel, n_types: int) -> None:
 
 
 def _random_vilt(config: ModelConfig) -> ViltModel:
-    vilt = ViltModel(
-        ViltConfig(
-            **config.early.settings(config.dropout),
-            initializer_range=config.initializer_range,
-            image_size=config.image_size,
-            patch_size=config.patch_size,
-            vocab_size=config.vocab_size,
-            pad_token_id=config.pad_token_id,
-            max_position_embeddings=config.max_text_length,
-        )
-    )
+    image = {"image_size": config.image_size, "patch_size": config.patch_size}
+    text = {"vocab_size": config.vocab_size, "pad_token_id": config.pad_token_id}
+    settings = config.settings(config.early, **image, **text, max_position_embeddings=config.max_text_length)
+    vilt = ViltModel(ViltConfig(**settings))
     # transformers leaves these at zero for a checkpoint to fill.
     nn.init.normal_(vilt.embeddings.position_embeddings, std=config.initializer_range)
     nn.init.normal_(vilt.embeddings.cls_token, std=config.initializer_range)

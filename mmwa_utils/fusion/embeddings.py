@@ -3,21 +3,69 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers.models.vilt.modeling_vilt import TextEmbeddings, ViltEmbeddings
 from transformers.models.vit.modeling_vit import ViTEmbeddings
 
 from mmwa_utils.fusion.output import Block
-from mmwa_utils.fusion.selection import choose_tokens, take
 from mmwa_utils.types import ModalityBatch, ModalitySpec
 
 DEFAULT_STREAM_STEPS = 512
 """Learned positions of a stream whose spec does not say how long it can be."""
+
+
+def choose_tokens(
+    mask: Bool[Tensor, "batch length"], *, maximum: int | None = None
+) -> tuple[Int[Tensor, "batch kept"], Bool[Tensor, "batch kept"]]:
+    """Keep every real token of each sequence, or `maximum` of them, evenly spread, where there are more.
+
+    Of n real tokens and a maximum M < n, those of rank floor(k n / M), k = 0 .. M-1, are kept. The result is as long
+    as the batch's longest kept sequence, so padding costs nothing, wherever it was.
+
+    transformers' ViLT draws a permutation of the patches from the global generator on every forward pass, in
+    evaluation too, and fills up with padding drawn with replacement. Here the order is the input's order, padding
+    comes last, and chance has no part.
+
+    Args:
+        mask: True at real tokens; padding may stand anywhere.
+        maximum: most tokens kept per sequence; None keeps all.
+
+    Returns:
+        the position in the input of each kept token, ascending, and a mask: where it is False stands padding.
+
+    Example:
+        >>> mask = torch.tensor([[False, True, True, True, True], [True, False, False, False, False]])
+        >>> index, kept = choose_tokens(mask, maximum=2)
+        >>> index[0].tolist()
+        [1, 3]
+        >>> kept.tolist()
+        [[True, True], [True, False]]
+    """
+    count = mask.sum(dim=1)
+    longest = int(count.max()) if len(count) else 0
+    kept = longest if maximum is None else min(longest, maximum)
+
+    # A stable sort of "is padding" puts the real tokens first, in their order.
+    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
+    rank = torch.arange(kept, device=mask.device).expand(len(mask), kept)
+    if kept:
+        rank = torch.where((count > kept)[:, None], rank * count[:, None] // kept, rank)
+    return order.gather(1, rank), rank < count[:, None]
+
+
+def take(values: Tensor, index: Int[Tensor, "batch kept"]) -> Tensor:
+    """Pick tokens: `values` (batch, length, ...) at `index` (batch, kept), giving (batch, kept, ...).
+
+    Example:
+        >>> take(torch.tensor([[10, 11, 12]]), torch.tensor([[2, 0]])).tolist()
+        [[12, 10]]
+    """
+    return values.take_along_dim(index.reshape(*index.shape, *(1 for _ in values.shape[2:])), dim=1)
 
 
 def bring_forward(modality: ModalityBatch, *, maximum: int | None = None) -> Block:
@@ -28,20 +76,21 @@ def bring_forward(modality: ModalityBatch, *, maximum: int | None = None) -> Blo
         >>> bring_forward(ModalityBatch(values, mask)).values.flatten().tolist()
         [1.0, 2.0]
     """
-    kept = choose_tokens(modality.mask, maximum=maximum)
-    values = take(modality.values, kept.index)
-    padding = ~kept.mask.reshape(*kept.mask.shape, *(1 for _ in values.shape[2:]))
-    special = kept.mask.new_zeros(kept.mask.shape) if modality.special is None else take(modality.special, kept.index)
-    rank = (modality.mask.cumsum(dim=1) - 1).gather(1, kept.index)
-    return Block(values.masked_fill(padding, 0), kept.mask, special & kept.mask, rank.masked_fill(~kept.mask, -1))
+    index, mask = choose_tokens(modality.mask, maximum=maximum)
+    values = take(modality.values, index)
+    padding = ~mask.reshape(*mask.shape, *(1 for _ in values.shape[2:]))
+    special = torch.zeros_like(mask) if modality.special is None else take(modality.special, index)
+    rank = take(modality.mask.cumsum(dim=1) - 1, index)
+    return Block(values.masked_fill(padding, 0), mask, special & mask, rank.masked_fill(~mask, -1))
 
 
-def read_words(text: ModalityBatch, *, vocab_size: int, max_length: int) -> Block:
-    """The token ids of a text, real ones first.
+def read_words(text: ModalityBatch, settings: Any) -> Block:
+    """The token ids of a text, real ones first; `settings` are those of the ViLT or BERT that reads them.
 
     Raises:
         ValueError: a token id outside the vocabulary, or a text with more tokens than the model has positions.
     """
+    vocab_size, max_length = settings.vocab_size, settings.max_position_embeddings
     real_ids = text.values[text.mask]
     if real_ids.numel() and (int(real_ids.max()) >= vocab_size or int(real_ids.min()) < 0):
         raise ValueError(
@@ -102,17 +151,17 @@ def embed_patches(embeddings: ViltEmbeddings | ViTEmbeddings, image: ModalityBat
         patches = image.values.new_zeros(len(grid), 0, projection.out_channels)
     patches = patches + _grid_positions(embeddings, grid)
 
-    kept = choose_tokens(grid.flatten(1), maximum=maximum)
-    row, column = kept.index // max(grid.shape[2], 1), kept.index % max(grid.shape[2], 1)
+    index, kept = choose_tokens(grid.flatten(1), maximum=maximum)
+    row, column = index // max(grid.shape[2], 1), index % max(grid.shape[2], 1)
     raster = row * grid.any(dim=1).sum(dim=1, keepdim=True) + column
 
     first = (embeddings.cls_token + embeddings.position_embeddings[:, :1]).expand(len(grid), 1, -1)
     present = image.present[:, None]
     return Block(
-        values=embeddings.dropout(torch.cat([first, take(patches, kept.index)], dim=1)),
-        mask=torch.cat([present, kept.mask], dim=1),
-        special=torch.cat([present, torch.zeros_like(kept.mask)], dim=1),
-        positions=torch.cat([raster.new_full((len(grid), 1), -1), raster.masked_fill(~kept.mask, -1)], dim=1),
+        values=embeddings.dropout(torch.cat([first, take(patches, index)], dim=1)),
+        mask=torch.cat([present, kept], dim=1),
+        special=torch.cat([present, torch.zeros_like(kept)], dim=1),
+        positions=torch.cat([raster.new_full((len(grid), 1), -1), raster.masked_fill(~kept, -1)], dim=1),
     )
 
 
@@ -124,7 +173,7 @@ def _grid_positions(
     side = round(learned.shape[1] ** 0.5)
     learned = learned.transpose(1, 2).reshape(1, -1, side, side)
     is_vilt = isinstance(embeddings, ViltEmbeddings)
-    mode: Literal["bilinear", "bicubic"] = "bilinear" if is_vilt else "bicubic"
+    mode = "bilinear" if is_vilt else "bicubic"
 
     sizes = torch.stack([grid.any(dim=2).sum(dim=1), grid.any(dim=1).sum(dim=1)], dim=1)
     distinct, which = sizes.unique(dim=0, return_inverse=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,15 +20,12 @@ from mmwa_utils.fusion.embeddings import StreamEmbedding, bring_forward, embed_p
 from mmwa_utils.fusion.output import Block, additive_mask
 from mmwa_utils.types import ModalityBatch, ModalityKind, ModalitySpec
 
-DEFAULT_ENCODERS: dict[ModalityKind, EncoderName] = {"text": "bert", "image": "vit", "stream": "linear"}
-READS: dict[EncoderName, ModalityKind] = {
-    "bert": "text",
-    "vit": "image",
-    "resnet": "image",
-    "lstm": "stream",
-    "linear": "stream",
+ENCODERS: dict[ModalityKind, tuple[EncoderName, ...]] = {
+    "text": ("bert",),
+    "image": ("vit", "resnet"),
+    "stream": ("linear", "lstm"),
 }
-"""Which kind of modality an encoder reads."""
+"""The encoders that read a kind of modality, the default one first."""
 
 
 class ModalityEncoder(nn.Module, ABC):
@@ -43,27 +39,21 @@ class ModalityEncoder(nn.Module, ABC):
         """Tokens of samples that all have the modality."""
 
 
-def _settings(config: ModelConfig, **own: int) -> dict[str, Any]:
-    """What BERT and ViT have in common, in transformers' words, and what is each one's own."""
-    return {**config.encoder.settings(config.dropout), "initializer_range": config.initializer_range, **own}
-
-
 class TextEncoder(ModalityEncoder):
     """BERT: last hidden states of a text."""
 
     def __init__(self, config: ModelConfig, pretrained: str | Path | None) -> None:
         super().__init__()
         if pretrained is None:
-            settings = _settings(config, vocab_size=config.vocab_size, pad_token_id=config.pad_token_id)
-            self.bert = BertModel(BertConfig(**settings), add_pooling_layer=False)
+            own = {"vocab_size": config.vocab_size, "pad_token_id": config.pad_token_id}
+            self.bert = BertModel(BertConfig(**config.settings(config.encoder, **own)), add_pooling_layer=False)
         else:
             self.bert = BertModel.from_pretrained(str(pretrained), add_pooling_layer=False)
         self.dim = self.bert.config.hidden_size
 
     def forward(self, modality: ModalityBatch) -> Block:
         """Contextual tokens of a text's words."""
-        settings = self.bert.config
-        words = read_words(modality, vocab_size=settings.vocab_size, max_length=settings.max_position_embeddings)
+        words = read_words(modality, self.bert.config)
         hidden = self.bert(input_ids=words.values, attention_mask=words.mask.long()).last_hidden_state
         return replace(words, values=hidden)
 
@@ -75,8 +65,8 @@ class PatchEncoder(ModalityEncoder):
         super().__init__()
         self.max_patches = config.max_patches
         if pretrained is None:
-            settings = _settings(config, image_size=config.image_size, patch_size=config.encoder_patch_size)
-            self.vit = ViTModel(ViTConfig(**settings), add_pooling_layer=False)
+            own = {"image_size": config.image_size, "patch_size": config.encoder_patch_size}
+            self.vit = ViTModel(ViTConfig(**config.settings(config.encoder, **own)), add_pooling_layer=False)
         else:
             self.vit = ViTModel.from_pretrained(str(pretrained), add_pooling_layer=False)
         self.dim = self.vit.config.hidden_size
@@ -99,14 +89,9 @@ class ConvolutionEncoder(ModalityEncoder):
     def __init__(self, config: ModelConfig, pretrained: str | Path | None) -> None:
         super().__init__()
         if pretrained is None:
-            self.resnet = ResNetModel(
-                ResNetConfig(
-                    embedding_size=config.resnet_widths[0],
-                    hidden_sizes=list(config.resnet_widths),
-                    depths=list(config.resnet_depths),
-                    layer_type="basic",
-                )
-            )
+            widths, depths = list(config.resnet_widths), list(config.resnet_depths)
+            own = ResNetConfig(embedding_size=widths[0], hidden_sizes=widths, depths=depths, layer_type="basic")
+            self.resnet = ResNetModel(own)
         else:
             self.resnet = ResNetModel.from_pretrained(str(pretrained))
         self.dim = list(self.resnet.config.hidden_sizes or ())[-1]
@@ -155,13 +140,11 @@ def build_encoder(
         ValueError: an encoder that cannot read this kind of modality, a stream without a width, or weights for
             an encoder that has no pretrained form.
     """
-    name = config.encoders.get(modality.name, DEFAULT_ENCODERS[modality.kind])
-    if READS[name] != modality.kind:
-        fitting = ", ".join(encoder for encoder, kind in READS.items() if kind == modality.kind)
-        raise ValueError(
-            f"encoders[{modality.name!r}]={name!r} reads {READS[name]}, but {modality.name!r} is of kind "
-            f"{modality.kind}: use {fitting}"
-        )
+    fitting = ENCODERS[modality.kind]
+    name = config.encoders.get(modality.name, fitting[0])
+    if name not in fitting:
+        wrong = f"encoders[{modality.name!r}]={name!r} does not read {modality.kind}, the kind of {modality.name!r}"
+        raise ValueError(f"{wrong}: use {' or '.join(fitting)}")
     if name == "bert":
         return TextEncoder(config, pretrained)
     if name == "vit":

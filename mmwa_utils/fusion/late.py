@@ -56,7 +56,7 @@ class LateFusion(FusionModel):
         std = config.initializer_range
         self.types = nn.ParameterDict({name: nn.Parameter(torch.randn(self.dim) * std) for name in spec.modality_names})
         self.class_token = nn.Parameter(torch.randn(self.dim) * std)
-        self.transformer = ViltEncoder(ViltConfig(**config.late.settings(config.dropout)))
+        self.transformer = ViltEncoder(ViltConfig(**config.settings(config.late)))
         self.layernorm = nn.LayerNorm(self.dim)
 
     @property
@@ -64,13 +64,10 @@ class LateFusion(FusionModel):
         """The fusion transformer's layers."""
         return self.transformer
 
-    def finish(self, hidden: Tensor) -> Tensor:
-        """The final normalisation of a pre-norm transformer."""
-        return self.layernorm(hidden)
-
-    def pool(self, first: Tensor) -> Tensor:
-        """The class token as it is."""
-        return first
+    def finish(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The final normalisation of a pre-norm transformer, and the class token as it is."""
+        last = self.layernorm(hidden)
+        return last, last[:, 0]
 
     def embed(self, modalities: Mapping[str, ModalityBatch], batch_size: int) -> dict[str, Block]:
         """The class token, then the modalities in the spec's order."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mmwa_utils import datasets
 from mmwa_utils.fusion import ModelConfig
-from mmwa_utils.fusion.encoders import DEFAULT_ENCODERS
+from mmwa_utils.fusion.encoders import ENCODERS
 from mmwa_utils.training.config import RunConfig
 
 SUSTAINED = 40e12
@@ -48,7 +48,7 @@ def estimate_epoch(config: RunConfig, *, samples: int, tokens: Mapping[str, int]
     passes = [(sizes.early if config.fusion == "early" else sizes.late, sum(tokens.values()))]
     if config.fusion == "late":
         kinds = {modality.name: modality.kind for modality in datasets.spec(config.dataset).modalities}
-        own = {name: config.encoders.get(name, DEFAULT_ENCODERS[kinds[name]]) for name in tokens}
+        own = {name: config.encoders.get(name, ENCODERS[kinds[name]][0]) for name in tokens}
         passes += [(sizes.encoder, length) for name, length in tokens.items() if own[name] in ("bert", "vit")]
     batch = config.device_batch_size or config.batch_size
     flops, memory = 3 * samples * others, 0.0

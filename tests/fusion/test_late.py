@@ -63,7 +63,7 @@ def test_freezing_random_weights_is_refused():
 
 def test_an_encoder_that_cannot_read_its_modality_is_refused():
     config = CONFIG.model_copy(update={"encoders": {"audio": "resnet"}})
-    with pytest.raises(ValueError, match=r"audio.*use lstm, linear"):
+    with pytest.raises(ValueError, match=r"audio.*use linear or lstm"):
         build_model(SPEC, fusion="late", config=config)
     with pytest.raises(KeyError, match="smell"):
         build_model(SPEC, fusion="late", config=CONFIG.model_copy(update={"encoders": {"smell": "lstm"}}))
