@@ -80,11 +80,6 @@ class Alignment(nn.Module, ABC):
         self.layers = layers
         self.special_tokens = special_tokens
 
-    @property
-    def needs_hidden_states(self) -> bool:
-        """Whether the model must return the tokens between its layers (`output_hidden_states=True`)."""
-        return self.layers == "all"
-
     def prepare(self, modalities: Mapping[str, ModalityBatch]) -> Mapping[str, ModalityBatch]:
         """What the model is to read in training instead of this batch; nearly always the batch itself."""
         return modalities

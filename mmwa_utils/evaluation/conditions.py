@@ -10,7 +10,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from mmwa_utils.types import Sample, Split
 
 SOURCES = ("evaluation/conditions.py", "evaluation/prediction.py", "corruption")
 """What predictions depend on besides the run: they are made anew when it changes."""
+KEPT = 512
+"""Decoded samples in memory: more than the samples of a batch and their partners under the conditions of one pass."""
 
 
 @dataclass(frozen=True)
@@ -97,32 +99,20 @@ class Shuffled(Condition):
 
 
 class SplitView:
-    """A split with a cache of decoded samples and a table of the modalities of each one.
+    """A split with a cache of at most `KEPT` decoded samples and a table of the modalities of each one."""
 
-    Args:
-        split: the split.
-        keep: decoded samples kept at most.
-    """
-
-    def __init__(self, split: Split, *, keep: int = 512) -> None:
-        self.split, self.spec, self.keep = split, split.spec, keep
-        self._kept: dict[int, Sample] = {}
+    def __init__(self, split: Split) -> None:
+        self.split, self.spec = split, split.spec
+        self._decoded = lru_cache(KEPT)(split.__getitem__)
         self._partners: dict[tuple[str, int], dict[int, int]] = {}
 
-    def __len__(self) -> int:
-        return len(self.split)
-
     def __getitem__(self, index: int) -> Sample:
-        if index not in self._kept:
-            if len(self._kept) >= self.keep:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[index] = self.split[index]
-        return self._kept[index]
+        return self._decoded(index)
 
     @cached_property
     def presence(self) -> tuple[frozenset[str], ...]:
         """Which modalities each sample has; one pass over the split when first asked for."""
-        return tuple(frozenset(self[index].modalities) for index in range(len(self)))
+        return tuple(frozenset(self[index].modalities) for index in range(len(self.split)))
 
     def partner(self, index: int, modality: str, seed: int) -> int:
         """Return the sample whose modality `index` gets: a random cycle through those that have it, never itself."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped
@@ -22,6 +21,9 @@ PAPER_LEVELS = (0.25, 0.5, 0.75)
 ALL, DRAWN, CLEAN = "all", "drawn", "clean"
 """In a table's column `modality`: noise on all modalities at once; the lost modality drawn per sample; no change."""
 
+ByPoint = Mapping[tuple[str, str, float, int], Predictions]
+"""By run key, modality, level and corruption seed."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -37,8 +39,7 @@ class Grid:
     """Ascending, with 0 in front."""
     seeds: tuple[int, ...]
     """Of the corruption."""
-    predictions: Mapping[tuple[str, str, float, int], Predictions]
-    """By run key, modality, level and seed."""
+    predictions: ByPoint
     clusters: Shaped[np.ndarray, " samples"]
     """What is drawn as one in a resample, such as the film of several plots."""
 
@@ -54,8 +55,6 @@ def noise_grid(
     seeds: Sequence[int] = (0,),
     modalities: Sequence[str] | None = None,
     mode: NoiseMode = "corrected",
-    folder: Path | None = None,
-    progress: bool | None = None,
 ) -> Grid:
     """Predict the test split under noise on all modalities together and on each alone.
 
@@ -65,8 +64,6 @@ def noise_grid(
         seeds: of the noise.
         modalities: `ALL` and names of modalities; None is all of these.
         mode: "corrected" or "multibench".
-        folder: where predictions are kept, as in `evaluate`.
-        progress: as in `evaluate`.
 
     Raises:
         ValueError: no runs, or runs of several datasets.
@@ -78,9 +75,9 @@ def noise_grid(
         (name, level, seed): Noise(level, seed, None if name == ALL else (name,), mode) if level else Clean()
         for name, level, seed in points
     }
-    found = evaluate(runs, conditions.values(), folder=folder, progress=progress)
+    found = evaluate(runs, conditions.values())
     predictions = {(run.key, *at): found[run.key, what] for run in runs for at, what in conditions.items()}
-    return _grid(split, roll(split), mode, runs, points, predictions)
+    return _grid(split, roll(split), mode, runs, predictions)
 
 
 def missing_grid(
@@ -90,8 +87,6 @@ def missing_grid(
     seeds: Sequence[int] = (0,),
     modalities: Sequence[str] | None = None,
     representation: Representation = "masked",
-    folder: Path | None = None,
-    progress: bool | None = None,
 ) -> Grid:
     """Predict the test split with an exact share of the samples having lost one modality.
 
@@ -104,8 +99,6 @@ def missing_grid(
         seeds: of the choice of samples.
         modalities: `DRAWN` and names of modalities; None is all of these.
         representation: what stands for what was lost, as in `corruption.lose`.
-        folder: where predictions are kept, as in `evaluate`.
-        progress: as in `evaluate`.
 
     Raises:
         ValueError: no runs, or runs of several datasets.
@@ -113,7 +106,7 @@ def missing_grid(
     split = _test_split(runs)
     names, present = split.spec.modality_names, roll(split)
     without = {name: Without((name,), representation) for name in names}
-    found = evaluate(runs, [Clean(), *without.values()], folder=folder, progress=progress)
+    found = evaluate(runs, [Clean(), *without.values()])
     chosen = (DRAWN, *names) if modalities is None else tuple(modalities)
     points = list(itertools.product(chosen, sorted({0.0, *shares}), seeds))
     predictions = {}
@@ -127,7 +120,7 @@ def missing_grid(
                 if identifier in lost:
                     logits[row] = found[run.key, without[lost[identifier]]].logits[row]
             predictions[run.key, name, share, seed] = replace(clean, logits=logits)
-    return _grid(split, present, representation, runs, points, predictions)
+    return _grid(split, present, representation, runs, predictions)
 
 
 def _test_split(runs: Sequence[Run]) -> Split:
@@ -141,14 +134,7 @@ def roll(split: Split) -> tuple[Sample, ...]:
     return tuple(replace(sample, modalities=dict.fromkeys(sample.modalities)) for sample in split)
 
 
-def _grid(
-    split: Split,
-    present: Sequence[Sample],
-    mode: str,
-    runs: Sequence[Run],
-    points: Sequence[tuple[str, float, int]],
-    predictions: Mapping[tuple[str, str, float, int], Predictions],
-) -> Grid:
-    modalities, levels, seeds = (tuple(dict.fromkeys(axis)) for axis in zip(*points, strict=True))
+def _grid(split: Split, present: Sequence[Sample], mode: str, runs: Sequence[Run], predictions: ByPoint) -> Grid:
+    _, modalities, levels, seeds = (tuple(dict.fromkeys(axis)) for axis in zip(*predictions, strict=True))
     clusters = np.array([sample.group or sample.id for sample in present])
     return Grid(split.spec, mode, tuple(runs), modalities, levels, seeds, predictions, clusters)

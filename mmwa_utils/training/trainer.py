@@ -42,7 +42,7 @@ class AlignedModel(nn.Module):
         if not self.training or self.alignment is None:
             return self.fusion(modalities), None
         modalities = self.alignment.prepare(modalities)
-        output = self.fusion(modalities, output_hidden_states=self.alignment.needs_hidden_states)
+        output = self.fusion(modalities, output_hidden_states=self.alignment.layers == "all")
         return output, self.alignment(output.tokens)
 
 

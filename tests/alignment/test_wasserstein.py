@@ -86,8 +86,6 @@ def test_the_choice_of_layers():
     assert aligned(layers).loss == single["last"]
     assert aligned(layers, layers="input").loss == single["input"]
     torch.testing.assert_close(aligned(layers, layers="all").loss, sum(single.values()) / 3)
-    assert WassersteinAlignment(0.1, layers="all").needs_hidden_states
-    assert not WassersteinAlignment(0.1).needs_hidden_states
     with pytest.raises(ValueError, match="last"):
         aligned({"input": layers["input"]})
 

@@ -13,7 +13,8 @@ from mmwa_utils.evaluation import prediction
 from mmwa_utils.evaluation.conditions import Clean, Condition, Noise, Shuffled, SplitView, Without
 from mmwa_utils.evaluation.metrics import trivial_logits
 from mmwa_utils.evaluation.prediction import evaluate
-from mmwa_utils.training import Run, open_data
+from mmwa_utils.project import BUILD_VARIABLE
+from mmwa_utils.training import Predictions, Run, open_data
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample
 from tests.training.tiny import tiny_run
 
@@ -55,21 +56,27 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return tiny_run(tmp_path_factory.mktemp("runs"), epochs=1)
 
 
+@pytest.fixture(autouse=True)
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations are kept in a folder of each test's own."""
+    monkeypatch.setenv(BUILD_VARIABLE, str(tmp_path))
+
+
 def asked_of(monkeypatch: pytest.MonkeyPatch) -> list[Condition]:
     """Return a list that fills with the conditions that are computed and not found."""
     asked: list[Condition] = []
     predict = prediction._predict
 
-    def recorded(runs: Any, conditions: Any, data: Any, split: str) -> Any:
+    def recorded(runs: Any, conditions: Any, data: Any) -> Any:
         asked.extend(conditions)
-        return predict(runs, conditions, data, split)
+        return predict(runs, conditions, data)
 
     monkeypatch.setattr(prediction, "_predict", recorded)
     return asked
 
 
-def test_clean_is_what_the_run_itself_stored(run: Run, tmp_path: Path) -> None:
-    found = evaluate([run], [Clean()], folder=tmp_path, progress=False)[run.key, Clean()]
+def test_clean_is_what_the_run_itself_stored(run: Run) -> None:
+    found = evaluate([run], [Clean()])[run.key, Clean()]
     stored = run.predictions("test")
     assert found.ids.tolist() == stored.ids.tolist()
     np.testing.assert_array_equal(found.truth, stored.truth)
@@ -77,9 +84,9 @@ def test_clean_is_what_the_run_itself_stored(run: Run, tmp_path: Path) -> None:
     np.testing.assert_allclose(found.logits, stored.logits, atol=1e-4)
 
 
-def test_noise_of_level_0_is_clean_and_every_other_condition_is_not(run: Run, tmp_path: Path) -> None:
+def test_noise_of_level_0_is_clean_and_every_other_condition_is_not(run: Run) -> None:
     others: list[Condition] = [Noise(0.5), Without(("left",)), Without(("left",), "ones"), Shuffled("right")]
-    found = evaluate([run], [Clean(), Noise(0.0), *others], folder=tmp_path, progress=False)
+    found = evaluate([run], [Clean(), Noise(0.0), *others])
     clean = found[run.key, Clean()].logits
     np.testing.assert_array_equal(found[run.key, Noise(0.0)].logits, clean)
     for condition in others:
@@ -106,26 +113,27 @@ def test_a_condition_touches_what_it_names_and_nothing_else(condition: Condition
     assert changed == sum("b" in sample.modalities for sample in split)
 
 
-def test_the_view_keeps_few_samples_and_gives_the_same_ones() -> None:
+def test_the_view_keeps_few_samples_and_gives_the_same_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     split = Listed(12)
-    view = SplitView(split, keep=3)
+    monkeypatch.setattr("mmwa_utils.evaluation.conditions.KEPT", 3)
+    view = SplitView(split)
     for index in (0, 1, 2, 5, 0, 11):
         assert view[index] is split[index]
-    assert len(view._kept) <= 3
+    assert view._decoded.cache_info().currsize <= 3
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_shuffled_is_a_derangement_of_those_that_have_the_modality(seed: int) -> None:
     view = SplitView(Listed(31))
-    having = [i for i in range(len(view)) if "b" in view[i].modalities]
+    having = [i for i in range(31) if "b" in view[i].modalities]
     partners = [view.partner(index, "b", seed) for index in having]
     assert sorted(partners) == having
     assert all(partner != index for partner, index in zip(partners, having, strict=True))
 
 
-def test_a_sample_of_which_nothing_is_left_gets_the_training_prior(run: Run, tmp_path: Path) -> None:
+def test_a_sample_of_which_nothing_is_left_gets_the_training_prior(run: Run) -> None:
     condition = Without(("left", "right"))
-    logits = evaluate([run], [condition], folder=tmp_path, progress=False)[run.key, condition].logits
+    logits = evaluate([run], [condition])[run.key, condition].logits
     data = open_data(run.config)
     prior = trivial_logits(data.spec, np.asarray(data.splits["train"].labels()), len(logits))
     np.testing.assert_allclose(logits, prior, rtol=1e-6)
@@ -135,9 +143,10 @@ def test_predictions_depend_neither_on_the_batch_nor_on_what_is_asked_beside(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = Noise(0.5, 1)
-    together = evaluate([run], MANY, folder=tmp_path / "together", progress=False)[run.key, wanted]
+    together = evaluate([run], MANY)[run.key, wanted]
+    monkeypatch.setenv(BUILD_VARIABLE, str(tmp_path / "alone"))
     monkeypatch.setattr(prediction, "BATCH_SIZE", 7)
-    alone = evaluate([run], [wanted], folder=tmp_path / "alone", progress=False)[run.key, wanted]
+    alone = evaluate([run], [wanted])[run.key, wanted]
     # The corruption is the same to the bit; a batch of another size sums float32 in another order.
     np.testing.assert_allclose(together.logits, alone.logits, atol=1e-4)
 
@@ -145,30 +154,31 @@ def test_predictions_depend_neither_on_the_batch_nor_on_what_is_asked_beside(
 def test_a_grid_that_was_killed_goes_on_where_it_stopped(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = evaluate([run], MANY, folder=tmp_path / "whole", progress=False)
-    write, written = prediction._write, []
+    whole = evaluate([run], MANY)
+    monkeypatch.setenv(BUILD_VARIABLE, str(tmp_path / "killed"))
+    write, written = Predictions.write, []
 
-    def killed(folder: Path, key: tuple[str, Condition], split: str, predictions: Any) -> None:
+    def killed(predictions: Predictions, path: Path) -> None:
         if len(written) == 7:
             raise KeyboardInterrupt
-        written.append(key[1])
-        write(folder, key, split, predictions)
+        written.append(path.stem)
+        write(predictions, path)
 
-    monkeypatch.setattr(prediction, "_write", killed)
+    monkeypatch.setattr(Predictions, "write", killed)
     with pytest.raises(KeyboardInterrupt):
-        evaluate([run], MANY, folder=tmp_path / "killed", progress=False)
-    monkeypatch.setattr(prediction, "_write", write)
+        evaluate([run], MANY)
+    monkeypatch.setattr(Predictions, "write", write)
     asked = asked_of(monkeypatch)
-    resumed = evaluate([run], MANY, folder=tmp_path / "killed", progress=False)
-    assert set(asked) == set(MANY) - set(written)
+    resumed = evaluate([run], MANY)
+    assert set(asked) == {condition for condition in MANY if f"test-{condition.digest}" not in written}
     for key, predictions in whole.items():
         np.testing.assert_allclose(resumed[key].logits, predictions.logits, atol=1e-4)
 
 
-def test_a_finished_grid_computes_nothing_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = evaluate([run], MANY[:3], folder=tmp_path, progress=False)
+def test_a_finished_grid_computes_nothing_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = evaluate([run], MANY[:3])
     asked = asked_of(monkeypatch)
-    again = evaluate([run], MANY[:3], folder=tmp_path, progress=False)
+    again = evaluate([run], MANY[:3])
     assert not asked
     for key, predictions in first.items():
         np.testing.assert_array_equal(again[key].logits, predictions.logits)
@@ -184,9 +194,9 @@ def test_a_file_torn_while_it_is_written_is_not_taken(
     with monkeypatch.context() as patched:
         patched.setattr(prediction.np, "savez", torn)
         with pytest.raises(OSError, match="no space"):
-            evaluate([run], [Clean()], folder=tmp_path, progress=False)
+            evaluate([run], [Clean()])
     assert not list(tmp_path.rglob("*.npz"))
-    found = evaluate([run], [Clean()], folder=tmp_path, progress=False)
+    found = evaluate([run], [Clean()])
     np.testing.assert_allclose(found[run.key, Clean()].logits, run.predictions("test").logits, atol=1e-4)
 
 
@@ -205,11 +215,6 @@ def test_every_choice_of_a_condition_has_a_file_of_its_own() -> None:
     assert Noise(0.25).digest == Noise(0.25).digest
 
 
-def test_the_validation_split_is_kept_apart_from_the_test_split(run: Run, tmp_path: Path) -> None:
-    test, val = (evaluate([run], [Clean()], split=s, folder=tmp_path, progress=False) for s in ("test", "val"))
-    assert set(test[run.key, Clean()].ids).isdisjoint(val[run.key, Clean()].ids)
-
-
 def test_runs_of_several_datasets_are_refused(run: Run) -> None:
     with pytest.raises(ValueError, match="several datasets"):
-        evaluate([run, Run(Path("medfuse-late-none-0"))], [Clean()], progress=False)
+        evaluate([run, Run(Path("medfuse-late-none-0"))], [Clean()])

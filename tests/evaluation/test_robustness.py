@@ -19,6 +19,7 @@ from mmwa_utils.evaluation.conditions import Condition, Noise, SplitView
 from mmwa_utils.evaluation.grids import ALL, CLEAN, DRAWN, PAPER_LEVELS, Grid, missing_grid, noise_grid
 from mmwa_utils.evaluation.metrics import headline
 from mmwa_utils.evaluation.prediction import evaluate
+from mmwa_utils.project import BUILD_VARIABLE
 from mmwa_utils.training import Predictions, Run, RunConfig, open_data
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample, Task
 from tests.training.tiny import tiny_run
@@ -86,32 +87,37 @@ def fake_grid(
 
 
 class TestGrids:
-    def test_a_composition_equals_the_direct_evaluation(self, run: Run, tmp_path: Path) -> None:
-        grid = missing_grid([run], shares=(0.5,), seeds=(3,), folder=tmp_path, progress=False)
+    @pytest.fixture(autouse=True)
+    def build(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Evaluations are kept in a folder of each test's own."""
+        monkeypatch.setenv(BUILD_VARIABLE, str(tmp_path))
+
+    def test_a_composition_equals_the_direct_evaluation(self, run: Run) -> None:
+        grid = missing_grid([run], shares=(0.5,), seeds=(3,))
         split = open_data(run.config).splits["test"]
         for modality in (DRAWN, "left"):
             only = None if modality == DRAWN else modality
             lost = choose_missing(split, split.spec, rate=0.5, seed=3, modality=only)
             direct = Lost(tuple(lost.items()))
-            expected = evaluate([run], [direct], folder=tmp_path, progress=False)[run.key, direct]
+            expected = evaluate([run], [direct])[run.key, direct]
             composed = grid.predictions[run.key, modality, 0.5, 3]
             assert composed.ids.tolist() == expected.ids.tolist()
             # A batch in which nobody lost anything sums float32 in another order.
             np.testing.assert_allclose(composed.logits, expected.logits, atol=1e-4)
 
-    def test_exactly_the_share_changes_and_more_of_it_at_a_higher_one(self, run: Run, tmp_path: Path) -> None:
-        grid = missing_grid([run], modalities=["right"], seeds=(0,), folder=tmp_path, progress=False)
+    def test_exactly_the_share_changes_and_more_of_it_at_a_higher_one(self, run: Run) -> None:
+        grid = missing_grid([run], modalities=["right"], seeds=(0,))
         clean = grid.clean(run.key).logits
         changed = [np.any(grid.predictions[run.key, "right", s, 0].logits != clean, axis=1) for s in LEVELS]
         assert [rows.sum() for rows in changed] == [round(share * len(clean)) for share in LEVELS]
         assert all(np.all(less <= more) for less, more in itertools.pairwise(changed))
 
-    def test_a_noise_grid_is_the_evaluation_of_its_points(self, run: Run, tmp_path: Path) -> None:
-        grid = noise_grid([run], levels=(0.0, 0.5), seeds=(1,), folder=tmp_path, progress=False)
+    def test_a_noise_grid_is_the_evaluation_of_its_points(self, run: Run) -> None:
+        grid = noise_grid([run], levels=(0.0, 0.5), seeds=(1,))
         assert grid.levels == (0.0, 0.5)
         assert grid.modalities == (ALL, "left", "right")
         condition = Noise(0.5, 1, ("left",))
-        found = evaluate([run], [condition], folder=tmp_path, progress=False)[run.key, condition]
+        found = evaluate([run], [condition])[run.key, condition]
         np.testing.assert_array_equal(grid.predictions[run.key, "left", 0.5, 1].logits, found.logits)
 
     def test_all_plots_of_a_film_lose_the_same_and_natural_gaps_stay(self, monkeypatch: pytest.MonkeyPatch) -> None:
