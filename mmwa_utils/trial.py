@@ -23,9 +23,6 @@ from mmwa_utils.training.estimate import SUSTAINED, estimate_epoch
 from mmwa_utils.types import Sample
 
 ARMS = ("none", "wasserstein")
-TRIES = 5 + 4 * 13 + 2 * 5
-"""Runs of a fusion in the paper profile: learning rates, then alpha and beta, then five seeds of both arms."""
-COSTS = ("PFLOP an epoch", "minutes an epoch", "hours a run", "hours, selection and runs", "GiB a step")
 
 
 @dataclass
@@ -70,11 +67,6 @@ class Trial:
     def show(self, table: pd.DataFrame, caption: str, *, digits: int = 3) -> None:
         """Render a table of this dataset; a stand-in's says that it is one."""
         self.chapter.show(table, caption=caption, digits=digits, standin=self.data.standin)
-
-    def references(self) -> pd.DataFrame:
-        """Return the scores on the test split that are worth nothing or out of reach: predictors x metrics."""
-        found = compare.references(self.data)
-        return found.pivot(index="predictor", columns="metric", values="value").loc[found["predictor"].unique()]
 
     def choose(self, **pretrained: Any) -> None:
         """Fix or select the settings of each fusion; show them, and the time that the runs will take.
@@ -149,8 +141,8 @@ class Trial:
 
         Args:
             table: as `train` returns it.
-            scores: as `references` returns them; the worthless one, the best possible one, and the best possible one
-                from the first modality alone are drawn.
+            scores: as `comparison.references` returns them; the worthless one, the best possible one, and the best
+                possible one from the first modality alone are drawn.
         """
         spec = self.data.spec
         known = scores[spec.metric].reindex(["trivial", "best possible", f"best from {spec.modality_names[0]} alone"])
@@ -197,8 +189,7 @@ class Trial:
         for fusion, lengths in tokens.items():
             config = RunConfig.for_profile("paper", dataset=self.base.dataset, fusion=fusion)
             cost = estimate_epoch(config, samples=samples, tokens=lengths, others=others * (fusion == "late"))
-            run = config.epochs * cost.hours
-            rows.append((fusion, cost.flops / 1e15, 60 * cost.hours, run, TRIES * run, cost.memory_gib))
-        table = pd.DataFrame(rows, columns=["fusion", *COSTS])
+            rows.append({"fusion": fusion, **cost})
+        table = pd.DataFrame(rows)
         self.chapter.show(table, caption=f"Computed from shapes at an assumed {SUSTAINED / 1e12:.0f} TFLOP/s")
         return table

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from mmwa_utils import datasets
 from mmwa_utils.fusion import ModelConfig
-from mmwa_utils.training.config import PAPER_ALPHAS, PAPER_BETAS, PAPER_LEARNING_RATES, DatasetName, RunConfig
+from mmwa_utils.training.config import DatasetName, RunConfig
 from mmwa_utils.training.data import open_data
 from mmwa_utils.training.store import Run
+from mmwa_utils.training.study import PAPER_ALPHAS, PAPER_BETAS, PAPER_LEARNING_RATES
 from workflow.claims import Setting
 
 Facts = Mapping[str, frozenset[Hashable]]

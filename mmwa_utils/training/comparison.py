@@ -15,10 +15,10 @@ from scipy.special import expit, softmax
 from tqdm import tqdm
 
 import standins
-from mmwa_utils import datasets, project
+from mmwa_utils import project
 from mmwa_utils.evaluation.metrics import LOWER_IS_BETTER, compute_metrics, trivial_logits
 from mmwa_utils.evaluation.statistics import draw_counts, half_width, measure, paired_row
-from mmwa_utils.training.config import PAPER_ALPHAS, PAPER_BETAS, AlignmentConfig, RunConfig
+from mmwa_utils.training.config import RunConfig
 from mmwa_utils.training.data import RunData, open_data
 from mmwa_utils.training.run import train
 from mmwa_utils.training.store import Predictions, Run, RunStore, run_key
@@ -46,16 +46,14 @@ def grid(
     >>> [(c.fusion, c.alignment.name, c.seed) for c in grid(base, seeds=[7], fusions=["late"])]
     [('late', 'none', 7), ('late', 'wasserstein', 7)]
     """
-    return tuple(
-        vary(base, fusion=fusion, alignment=_alignment(base, alignment), seed=seed)
-        for fusion, alignment, seed in itertools.product(fusions, alignments, seeds)
-    )
+    own = base.alignment.model_dump()
+    settings = [{"name": name} if name == BASELINE else {**own, "name": name} for name in alignments]
+    arms = itertools.product(fusions, settings, seeds)
+    return tuple(vary(base, fusion=fusion, alignment=setting, seed=seed) for fusion, setting, seed in arms)
 
 
-def setting_grid(
-    base: RunConfig, *, alphas: Sequence[float] = PAPER_ALPHAS, betas: Sequence[float] = PAPER_BETAS
-) -> tuple[RunConfig, ...]:
-    """Return `base` with each alpha and beta, by default the paper's 4 x 13: candidates for `select`."""
+def setting_grid(base: RunConfig, *, alphas: Sequence[float], betas: Sequence[float]) -> tuple[RunConfig, ...]:
+    """Return `base` with each alpha and beta: candidates for `select`."""
     own = base.alignment.model_dump()
     return tuple(vary(base, alignment={**own, "alpha": a, "beta": b}) for a, b in itertools.product(alphas, betas))
 
@@ -67,10 +65,6 @@ def vary(config: RunConfig, **changes: Any) -> RunConfig:
     3
     """
     return RunConfig.model_validate({**config.model_dump(), **changes})
-
-
-def _alignment(base: RunConfig, name: str) -> dict[str, Any]:
-    return AlignmentConfig().model_dump() if name == BASELINE else {**base.alignment.model_dump(), "name": name}
 
 
 @dataclass(frozen=True)
@@ -97,13 +91,9 @@ def forecast(configs: Sequence[RunConfig], *, store: RunStore | None = None) -> 
     for run in store if missing else ():
         done = run.provenance
         paces.setdefault(_kind(run.config), []).append(done["seconds"] / (done["epochs_trained"] * run.config.samples))
-    seconds: float | None = 0.0
-    for config in missing:
-        pace = paces.get(_kind(config))
-        seconds = (
-            None if pace is None or seconds is None else seconds + np.median(pace) * config.epochs * config.samples
-        )
-    return Forecast(len(configs), len(configs) - len(missing), None if seconds is None else float(seconds))
+    known = all(_kind(config) in paces for config in missing)
+    times = (np.median(paces[_kind(config)]) * config.epochs * config.samples for config in missing)
+    return Forecast(len(configs), len(configs) - len(missing), float(sum(times)) if known else None)
 
 
 def _kind(config: RunConfig) -> tuple[str, ...]:
@@ -145,16 +135,14 @@ def select(
 ) -> RunConfig:
     """Train candidates and return the one with the best validation metric; the test split is not looked at.
 
-    Of equal ones the first wins: order them from the one you would rather have.
+    Of equal ones the first wins: order them from the one you would rather have. A single one is not trained: there is
+    nothing to select.
     """
-    runs = train_all(candidates, store=store, progress=progress)
-    spec = datasets.spec(candidates[0].dataset, **_spec_options(candidates[0]))
+    if len(candidates) == 1:
+        return candidates[0]
+    runs, spec = train_all(candidates, store=store, progress=progress), candidates[0].spec
     scores = np.array([run.metrics["val"][spec.metric]["value"] for run in runs])
     return candidates[int(np.nanargmax(scores if spec.higher_is_better else -scores))]
-
-
-def _spec_options(config: RunConfig) -> dict[str, Any]:
-    return dict(config.options) if config.dataset == "digits" else {}
 
 
 def run_table(runs: Iterable[Run], *, split: str = "test") -> pd.DataFrame:
@@ -168,8 +156,8 @@ def run_table(runs: Iterable[Run], *, split: str = "test") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def summarise(table: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
-    """Return mean and interval over seeds for each dataset, fusion, alignment and metric.
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Return mean and 95 % interval over seeds for each dataset, fusion, alignment and metric.
 
     The interval is Student's: mean +- t_{n-1} s / sqrt(n), for the mean over *all* seeds, at these very data. With
     three seeds t is 4.3 and not 1.96; a normal interval would be less than half as wide, and wrong. It says nothing
@@ -182,8 +170,7 @@ def summarise(table: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     """
     rows = []
     for arm, values in table.groupby([*_ARM, "metric"], sort=False)["value"]:
-        half = half_width(values.to_numpy(), level)
-        mean = values.mean()
+        mean, half = values.mean(), half_width(values.to_numpy())
         rows.append((*arm, len(values), mean, mean - half, mean + half))
     return pd.DataFrame(rows, columns=[*_ARM, "metric", "seeds", "mean", "low", "high"])
 
@@ -194,12 +181,12 @@ def paired_differences(
     metrics: Sequence[str],
     cluster: Callable[[str], str] = str,
     draws: int = 1000,
-    level: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return aligned - baseline for each fusion, alignment and metric, with an interval over seeds and samples jointly.
+    """Return aligned - baseline for each fusion, alignment and metric, with a 95 % interval over seeds and samples.
 
-    Each seed has a difference of two test metrics: same seed, same samples; `statistics.joint_interval` says how the
+    Each seed has a difference of two test metrics: same seed, same samples; no interval is corrected for looking at
+    several. `statistics.joint_interval` says how the
     spread over seeds and over samples is joined.
 
     Args:
@@ -207,7 +194,6 @@ def paired_differences(
         metrics: names of the task's metrics.
         cluster: from a sample's id to what is drawn as one, such as the film of several plots.
         draws: number of draws.
-        level: coverage of one interval; nothing is corrected for looking at several.
         seed: of the draws alone.
 
     Returns:
@@ -216,18 +202,15 @@ def paired_differences(
     Raises:
         ValueError: fewer than two seeds, or a run without its baseline.
     """
-    by_arm: dict[tuple[str, str, int], Run] = {
-        (r.config.fusion, r.config.alignment.name, r.config.seed): r for r in runs
-    }
-    pairs: dict[tuple[str, str], list[tuple[Predictions, Predictions]]] = {}
+    by_arm = {(c.fusion, c.alignment.name, c.seed): run for run in runs for c in [run.config]}
+    pairs: dict[tuple[Any, str], list[tuple[Predictions, Predictions]]] = {}
     for (fusion, alignment, run_seed), run in by_arm.items():
         if alignment != BASELINE:
             if (fusion, BASELINE, run_seed) not in by_arm:
                 raise ValueError(f"runs: {fusion} fusion, {alignment}, seed {run_seed} has no baseline; train it too")
             baseline = by_arm[fusion, BASELINE, run_seed]
             pairs.setdefault((fusion, alignment), []).append((baseline.predictions("test"), run.predictions("test")))
-    task = _task(runs[0])
-    rows = []
+    task, rows = runs[0].config.spec.task, []
     for (fusion, alignment), found in pairs.items():
         if len(found) < 2:
             raise ValueError(f"runs: {fusion} fusion, {alignment} has {len(found)} seed; an interval needs two or more")
@@ -240,42 +223,38 @@ def paired_differences(
             )
             arm = dict(zip((*_ARM, "metric"), (runs[0].config.dataset, fusion, alignment, metric), strict=True))
             better = metric not in LOWER_IS_BETTER
-            rows.append(arm | paired_row(aligned - plain, [seed, 1], higher_is_better=better, level=level))
+            rows.append(arm | paired_row(aligned - plain, [seed, 1], higher_is_better=better))
     return pd.DataFrame(rows)
 
 
-def _task(run: Run) -> Task:
-    return datasets.spec(run.config.dataset, **_spec_options(run.config)).task
-
-
-def references(data: RunData, *, split: str = "test") -> pd.DataFrame:
-    """Return what to hold a model's metrics against: rows of predictor, metric, value.
+def references(data: RunData) -> pd.DataFrame:
+    """Return what to hold a model's metrics on the test split against: predictors x metrics.
 
     "trivial" sees no input (`trivial_logits`). For a stand-in, "best possible" is the exact expected score of the
     Bayes-optimal prediction of its story, and "best from X alone" that of each single modality; a model may exceed
     them by chance on a finite split, and a multi-label F1 at the threshold 0.5 is not the largest possible one.
     """
-    truth = np.asarray(data.splits[split].labels())
+    truth = np.asarray(data.splits["test"].labels())
     constant = trivial_logits(data.spec, np.asarray(data.splits["train"].labels()), len(truth))
-    scores = {"trivial": compute_metrics(data.spec, truth, constant)}
+    table = pd.DataFrame({"trivial": compute_metrics(data.spec, truth, constant)})
     if data.standin:
         story = standins.story(data.spec.name)
-        scores["best possible"] = story.scores()
-        scores |= {f"best from {name} alone": story.scores((name,)) for name in story.modalities}
-    rows = [(name, _BAYES_NAMES.get(m, m), value) for name, found in scores.items() for m, value in found.items()]
-    return pd.DataFrame(rows, columns=["predictor", "metric", "value"])
+        best = {"best possible": story.scores()}
+        best |= {f"best from {name} alone": story.scores((name,)) for name in story.modalities}
+        table = table.join(pd.DataFrame(best).rename(index=_BAYES_NAMES), how="outer")
+    return table.sort_index().T.rename_axis(index="predictor", columns="metric")
 
 
-def error_cases(runs: Sequence[Run], *, fusion: str, alignment: str = "wasserstein") -> pd.DataFrame:
+def error_cases(runs: Sequence[Run], *, fusion: str) -> pd.DataFrame:
     """Return one row per test sample: how wrong the baseline and the aligned model are, over seeds.
 
     `baseline` and `aligned` are the mean error over seeds: |label - probability|, averaged over labels (multi-class:
     1 - probability of the true class; regression: |label - prediction|). `baseline_right` and `aligned_right` are
     the shares of seeds that get the sample right: every label on its side of 0.5, or a rating within 0.5.
     """
-    task = _task(runs[0])
+    task = runs[0].config.spec.task
     columns: dict[str, Any] = {}
-    for name, wanted in (("baseline", BASELINE), ("aligned", alignment)):
+    for name, wanted in (("baseline", BASELINE), ("aligned", "wasserstein")):
         chosen = [r for r in runs if r.config.fusion == fusion and r.config.alignment.name == wanted]
         if not chosen:
             raise ValueError(f"runs: none with {fusion} fusion and alignment {wanted!r}")
@@ -283,8 +262,7 @@ def error_cases(runs: Sequence[Run], *, fusion: str, alignment: str = "wasserste
         errors = np.array([_errors(task, p.truth, p.logits) for p in predictions])
         columns |= {"id": predictions[0].ids, name: errors.mean(axis=0).mean(axis=1)}
         columns[f"{name}_right"] = (errors < 0.5).all(axis=2).mean(axis=0)
-    order = ["id", "baseline", "aligned", "baseline_right", "aligned_right"]
-    return pd.DataFrame(columns)[order]
+    return pd.DataFrame(columns, columns=["id", "baseline", "aligned", "baseline_right", "aligned_right"])
 
 
 def _errors(task: Task, truth: np.ndarray, logits: np.ndarray) -> Float[np.ndarray, "samples outputs"]:

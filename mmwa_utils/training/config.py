@@ -6,15 +6,21 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mmwa_utils import datasets
 from mmwa_utils.alignment import AlignmentName
 from mmwa_utils.fusion import EncoderName
 from mmwa_utils.parameters import Profile
+from mmwa_utils.types import DatasetSpec
 
 DatasetName = Literal["hateful_memes", "mm_imdb", "ur_funny", "cmu_mosei", "medfuse", "digits"]
 
 
 class ConfigError(ValueError):
     """An invalid run configuration; one line per fault, each naming the field."""
+
+
+class TrainingError(RuntimeError):
+    """Training stopped; the message says why, and what was kept."""
 
 
 class AlignmentConfig(BaseModel):
@@ -85,6 +91,11 @@ class RunConfig(BaseModel):
     workers: int = Field(0, ge=0)
     """Loader processes; the batches do not depend on their number."""
 
+    @property
+    def spec(self) -> DatasetSpec:
+        """Return the specification of the dataset, which of all options only the views of digits change."""
+        return datasets.spec(self.dataset, **(self.options if self.dataset == "digits" else {}))
+
     @classmethod
     def for_profile(cls, profile: Profile, *, dataset: DatasetName, **overrides: Any) -> RunConfig:
         """Return the profile's numbers for a dataset, some of them replaced.
@@ -104,8 +115,8 @@ class RunConfig(BaseModel):
 
 
 _PROFILES: dict[str, dict[str, Any]] = {
-    "smoke": {"samples": 80, "epochs": 2, "batch_size": 16, "lr": 1e-3},
-    "tutorial": {"samples": 1500, "epochs": 8, "batch_size": 64, "lr": 1e-3},
+    "smoke": {"samples": 200, "epochs": 2, "batch_size": 32, "lr": 1e-3},
+    "tutorial": {"samples": 700, "epochs": 5, "batch_size": 32, "lr": 1e-3},
     # What the paper states: learning rates searched up to 1e-3, early stopping with patience 5. Epochs are an
     # upper bound of ours, far above where patience stops.
     "paper": {"epochs": 60, "lr": 1e-4, "device_batch_size": 32, "precision": "bf16", "workers": 8, "patience": 5},
@@ -115,31 +126,14 @@ _PROFILES: dict[str, dict[str, Any]] = {
 _ENCODERS: dict[str, dict[str, Any]] = {"medfuse": {"encoders": {"ehr": "lstm", "xray": "resnet"}}}
 
 # Sizes of the stand-ins: what two processor cores train in a chapter's two minutes, and a test in seconds. Paper: the
-# batch sizes that the paper states, and ours for MedFuse.
+# batch sizes that the paper states where they are not 64; MedFuse's 64 is ours.
 _DATASETS: dict[str, dict[str, dict[str, Any]]] = {
-    "smoke": {
-        "hateful_memes": {"samples": 200, "batch_size": 32},
-        "mm_imdb": {"samples": 120, "batch_size": 32},
-        "ur_funny": {"samples": 200, "batch_size": 32},
-        "cmu_mosei": {"samples": 200, "batch_size": 32},
-        "medfuse": {"samples": 240, "batch_size": 32},
-    },
+    "smoke": {"digits": {"samples": 80, "batch_size": 16}, "mm_imdb": {"samples": 120}, "medfuse": {"samples": 240}},
     "tutorial": {
-        "hateful_memes": {"samples": 700, "epochs": 5, "batch_size": 16},
+        "digits": {"samples": 1500, "epochs": 8, "batch_size": 64},
+        "hateful_memes": {"batch_size": 16},
         "mm_imdb": {"samples": 420, "epochs": 4, "batch_size": 8, "lr": 2e-3},
-        "ur_funny": {"samples": 700, "epochs": 5, "batch_size": 32},
-        "cmu_mosei": {"samples": 700, "epochs": 5, "batch_size": 32},
-        "medfuse": {"samples": 500, "epochs": 4, "batch_size": 32},
+        "medfuse": {"samples": 500, "epochs": 4},
     },
-    "paper": {
-        "hateful_memes": {"batch_size": 128},
-        "mm_imdb": {"batch_size": 64},
-        "ur_funny": {"batch_size": 256},
-        "cmu_mosei": {"batch_size": 256},
-        "medfuse": {"batch_size": 64},
-    },
+    "paper": {"hateful_memes": {"batch_size": 128}, "ur_funny": {"batch_size": 256}, "cmu_mosei": {"batch_size": 256}},
 }
-
-PAPER_ALPHAS = (0.1, 0.2, 1.0, 5.0)
-PAPER_BETAS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 4.0, 10.0)
-PAPER_LEARNING_RATES = (1e-3, 5e-4, 1e-4, 5e-5, 1e-5)

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from mmwa_utils import datasets
 from mmwa_utils.fusion import ModelConfig
 from mmwa_utils.fusion.encoders import ENCODERS
 from mmwa_utils.training.config import RunConfig
 
 SUSTAINED = 40e12
 """Floating-point operations a second that we assume: about a third of a V100's 125e12 in half precision."""
+TRIES = 5 + 4 * 13 + 2 * 5
+"""Runs of a fusion in the paper profile: learning rates, then alpha and beta, then five seeds of both arms."""
 
 
-@dataclass(frozen=True)
-class EpochCost:
-    """Operations of one epoch, its hours at an assumed speed, and the memory of a step."""
-
-    flops: float
-    hours: float
-    memory_gib: float
-
-
-def estimate_epoch(config: RunConfig, *, samples: int, tokens: Mapping[str, int], others: float = 0) -> EpochCost:
-    """Compute the cost of one epoch of training a run's transformers.
+def estimate_epoch(
+    config: RunConfig, *, samples: int, tokens: Mapping[str, int], others: float = 0
+) -> dict[str, float]:
+    """Compute what training a run's transformers costs, as the row of a table: quantity and unit -> value.
 
     A layer of width d costs 24 d^2 + 4 n d operations for each of n tokens (projections and feed-forward layer; the
     two products of attention), and a training step three times its forward pass. Memory is 16 bytes per parameter
@@ -41,13 +34,13 @@ def estimate_epoch(config: RunConfig, *, samples: int, tokens: Mapping[str, int]
 
     >>> config = RunConfig.for_profile("paper", dataset="hateful_memes")
     >>> cost = estimate_epoch(config, samples=8500, tokens={"text": 40, "image": 145})
-    >>> f"{cost.flops:.1e}", round(cost.memory_gib)
-    ('8.3e+14', 4)
+    >>> round(cost["PFLOP an epoch"], 2), round(cost["GiB a step"])
+    (0.83, 4)
     """
     sizes = ModelConfig.for_profile(config.profile)
     passes = [(sizes.early if config.fusion == "early" else sizes.late, sum(tokens.values()))]
     if config.fusion == "late":
-        kinds = {modality.name: modality.kind for modality in datasets.spec(config.dataset).modalities}
+        kinds = {modality.name: modality.kind for modality in config.spec.modalities}
         own = {name: config.encoders.get(name, ENCODERS[kinds[name]][0]) for name in tokens}
         passes += [(sizes.encoder, length) for name, length in tokens.items() if own[name] in ("bert", "vit")]
     batch = config.device_batch_size or config.batch_size
@@ -56,4 +49,7 @@ def estimate_epoch(config: RunConfig, *, samples: int, tokens: Mapping[str, int]
         width, layers = size.dim, size.layers
         flops += 3 * samples * layers * n * (24 * width**2 + 4 * n * width)
         memory += 16 * 12 * layers * width**2 + batch * layers * n * width * (34 + 5 * n * size.heads / width)
-    return EpochCost(flops, flops / SUSTAINED / 3600, memory / 2**30)
+    hours = flops / SUSTAINED / 3600
+    times = {"minutes an epoch": 60 * hours, "hours a run": config.epochs * hours}
+    times["hours, selection and runs"] = TRIES * (config.epochs * hours)
+    return {"PFLOP an epoch": flops / 1e15, **times, "GiB a step": memory / 2**30}

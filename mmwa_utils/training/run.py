@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
 
 from mmwa_utils import project
 from mmwa_utils.alignment import Alignment, PaperSetting, alignment_parameters, build_alignment, from_paper
@@ -24,21 +24,10 @@ from mmwa_utils.evaluation.metrics import METRICS
 from mmwa_utils.evaluation.statistics import draw_counts, interval, measure
 from mmwa_utils.files import write_json
 from mmwa_utils.fusion import FusionModel, ModelConfig, build_model
-from mmwa_utils.training.config import ConfigError, RunConfig
+from mmwa_utils.training.config import ConfigError, RunConfig, TrainingError
 from mmwa_utils.training.data import RunData, open_data
 from mmwa_utils.training.store import Predictions, Run, RunStore, run_key
-from mmwa_utils.training.trainer import (
-    AlignedModel,
-    AlignmentTrainer,
-    MarkComplete,
-    TrainingError,
-    collate_inputs,
-    last_complete_checkpoint,
-    remove_torn_checkpoints,
-)
-
-MAIN = "RANK"
-"""Environment variable of torchrun's: the process of rank 0 writes, the others only compute."""
+from mmwa_utils.training.trainer import AlignedModel, AlignmentTrainer, MarkComplete, remove_torn_checkpoints
 
 
 def train(config: RunConfig, *, store: RunStore | None = None, progress: bool | None = None) -> Run:
@@ -60,7 +49,7 @@ def train(config: RunConfig, *, store: RunStore | None = None, progress: bool | 
     store = store if store is not None else RunStore()
     data = open_data(config)
     key = run_key(config, data.fingerprint)
-    main = int(os.environ.get(MAIN, 0)) == 0
+    main = os.environ.get("RANK", "0") == "0"  # of torchrun's processes this one writes, the others only compute
     store.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(store.folder / f"{key}.lock") if main else nullcontext():
         found = store.find(key)
@@ -72,6 +61,7 @@ def train(config: RunConfig, *, store: RunStore | None = None, progress: bool | 
 def _train(config: RunConfig, data: RunData, store: RunStore, key: str, *, main: bool, progress: bool | None) -> Run:
     began = time.perf_counter()
     folder = store.partial(key)
+    checkpoints = folder / "checkpoints"
     shown = project.BUILD_VARIABLE not in os.environ if progress is None else progress
     set_seed(config.seed)
     setting = from_paper(alpha=config.alignment.alpha, beta=config.alignment.beta, swapped=config.alignment.swapped)
@@ -82,24 +72,24 @@ def _train(config: RunConfig, data: RunData, store: RunStore, key: str, *, main:
     trainer = AlignmentTrainer(
         model,
         data.spec,
-        args=_arguments(config, data, folder / "checkpoints", progress=shown and main),
+        data.collate,
+        args=_arguments(config, data, checkpoints, progress=shown and main),
         train_dataset=data.splits["train"],
         eval_dataset=data.splits["val"],
-        data_collator=collate_inputs(data.collate),
         callbacks=[EarlyStoppingCallback(config.patience), MarkComplete()],
     )
     trainer.remove_callback(PrinterCallback)
-    checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
     if main:
         remove_torn_checkpoints(checkpoints)
+    trainer.accelerator.wait_for_everyone()  # every process goes on from the same checkpoint
     with _full_disk_explained(folder):
-        trainer.train_from(last_complete_checkpoint(checkpoints))
-        predictions = {split: _predict(trainer, data, split) for split in ("val", "test")}
+        trainer.train_from(get_last_checkpoint(str(checkpoints)))
+        outputs = {split: trainer.predict(data.splits[split]) for split in ("val", "test")}  # type: ignore[arg-type]
         if main:
-            _write(folder, config, data, trainer, predictions, seconds=time.perf_counter() - began)
+            _write(folder, config, data, trainer, outputs, began)
             store.finish(key)
-    trainer.accelerator.wait_for_everyone()  # processes that only computed may read the run from here on
+    trainer.accelerator.wait_for_everyone()  # the processes that only computed may read the run from here on
     return Run(store.folder / key)
 
 
@@ -109,11 +99,8 @@ def _full_disk_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         # safetensors gives the system's words only; torch's writer, which loses them, the name of its own file.
-        if not full and not any(
-            words in str(error) for words in ("No space left", "quota exceeded", "inline_container")
-        ):
+        if not any(words in str(error) for words in ("No space left", "quota exceeded", "inline_container")):
             raise
         raise TrainingError(
             f"the disk of {folder} is full; whole checkpoints are kept there, free some space and run again"
@@ -122,7 +109,13 @@ def _full_disk_explained(folder: Path) -> Iterator[None]:
 
 def make_model(config: RunConfig, data: RunData) -> FusionModel:
     """Build the run's fusion model; random weights come from torch's global generator."""
-    return build_model(data.spec, fusion=config.fusion, config=model_config(config, data), pretrained=config.pretrained)
+    own: dict[str, Any] = {"freeze_encoders": config.freeze_encoders, "encoders": config.encoders}
+    if data.processor is not None:
+        tokenizer = data.processor.tokenizer
+        own |= {"vocab_size": data.processor.vocabulary_size, "cls_token_id": tokenizer.cls_token_id}
+        own |= {"pad_token_id": tokenizer.pad_token_id}
+    sizes = ModelConfig.for_profile(config.profile, **own)
+    return build_model(data.spec, fusion=config.fusion, config=sizes, pretrained=config.pretrained)
 
 
 def make_alignment(config: RunConfig, setting: PaperSetting, *, dim: int) -> Alignment | None:
@@ -136,16 +129,6 @@ def make_alignment(config: RunConfig, setting: PaperSetting, *, dim: int) -> Ali
     return build_alignment(chosen.name, **{name: value for name, value in offered.items() if name in known})
 
 
-def model_config(config: RunConfig, data: RunData) -> ModelConfig:
-    """Return the profile's model sizes with the vocabulary of the run's tokenizer."""
-    own: dict[str, Any] = {"freeze_encoders": config.freeze_encoders, "encoders": config.encoders}
-    if data.processor is not None:
-        tokenizer = data.processor.tokenizer
-        own |= {"vocab_size": data.processor.vocabulary_size, "cls_token_id": tokenizer.cls_token_id}
-        own |= {"pad_token_id": tokenizer.pad_token_id}
-    return ModelConfig.for_profile(config.profile, **own)
-
-
 def load_model(run: Run, data: RunData) -> FusionModel:
     """Return a run's fusion model with its best weights, in evaluation mode."""
     model = make_model(run.config, data)
@@ -155,8 +138,8 @@ def load_model(run: Run, data: RunData) -> FusionModel:
 
 def _arguments(config: RunConfig, data: RunData, folder: Path, *, progress: bool) -> TrainingArguments:
     devices = int(os.environ.get("WORLD_SIZE", 1))
-    per_device = config.device_batch_size or max(config.batch_size // devices, 1)
-    per_device = min(per_device, max(config.batch_size // devices, 1))
+    most = max(config.batch_size // devices, 1)
+    per_device = min(config.device_batch_size or most, most)
     steps, rest = divmod(config.batch_size, per_device * devices)
     if rest:
         raise ConfigError(
@@ -195,32 +178,18 @@ def _arguments(config: RunConfig, data: RunData, folder: Path, *, progress: bool
     )
 
 
-def _predict(trainer: AlignmentTrainer, data: RunData, split: str) -> Predictions:
-    """Return the outputs on a split; the weights are the best ones by now."""
-    chosen: Any = data.splits[split]
-    output = trainer.predict(chosen)
-    return Predictions(np.array(chosen.ids()), np.asarray(output.predictions), np.asarray(output.label_ids))
-
-
 def _write(
-    folder: Path,
-    config: RunConfig,
-    data: RunData,
-    trainer: AlignmentTrainer,
-    predictions: dict[str, Predictions],
-    *,
-    seconds: float,
+    folder: Path, config: RunConfig, data: RunData, trainer: AlignmentTrainer, outputs: Any, began: float
 ) -> None:
-    """Write a finished run's files into its partial folder."""
+    """Write the files of a finished run into its partial folder; `outputs` are those of the best weights."""
     model = trainer.accelerator.unwrap_model(trainer.model).fusion
-    save_file(
-        {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors"
-    )
-    pd.DataFrame(_history(trainer.state.log_history)).dropna(axis=1, how="all").to_csv(
-        folder / "history.csv", index=False
-    )
+    weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
+    _history(trainer.state.log_history).to_csv(folder / "history.csv", index=False)
     task, intervals = data.spec.task, {}
-    for split, p in predictions.items():
+    for split, output in outputs.items():
+        ids = np.array(data.splits[split].ids())
+        p = Predictions(ids, np.asarray(output.predictions), np.asarray(output.label_ids))
         p.write(folder / f"{split}.npz")
         counts = draw_counts(len(p.ids), 1000)
         measured = {name: measure(task, name, p.truth, p.logits, counts) for name in METRICS[task]}
@@ -235,16 +204,13 @@ def _write(
         "epochs_trained": trainer.state.epoch,
         "best_step": trainer.state.best_global_step,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "seconds": round(seconds, 2),
+        "seconds": round(time.perf_counter() - began, 2),
     }
     write_json(folder / "provenance.json", {**project.provenance(), **details})
 
 
-def _history(log: list[dict[str, float]]) -> list[dict[str, float]]:
+def _history(log: list[dict[str, float]]) -> pd.DataFrame:
     """Merge the Trainer's training and evaluation records into one row per epoch."""
-    rows: dict[float, dict[str, float]] = {}
-    for record in log:
-        if "loss" in record or "eval_loss" in record:
-            row = {name.replace("eval_", "val_"): value for name, value in record.items()}
-            rows.setdefault(record["epoch"], {}).update(row)
-    return [rows[epoch] for epoch in sorted(rows)]
+    records = pd.DataFrame([record for record in log if "loss" in record or "eval_loss" in record])
+    epochs = records.groupby("epoch", as_index=False).last()[records.columns]
+    return epochs.rename(columns=lambda name: name.replace("eval_", "val_")).dropna(axis=1, how="all")

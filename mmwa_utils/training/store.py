@@ -24,20 +24,10 @@ from mmwa_utils import project
 from mmwa_utils.files import atomic_write
 from mmwa_utils.training.config import RunConfig
 
-RESULT_ROOMS = (
-    "types.py",
-    "ot",
-    "alignment",
-    "fusion",
-    "datasets",
-    "corruption/_random.py",
-    "corruption/missing.py",
-    *(f"evaluation/{name}.py" for name in ("metrics", "statistics")),
-    *(f"training/{name}.py" for name in ("config", "data", "run", "store", "trainer")),
-)
-"""The rooms of the package, and the files of this one, that a run's result depends on.
-
-The data are not here, nor is what writes a stand-in: the data's fingerprint says what they are."""
+# What a run's result depends on besides its data, whose fingerprint says what they are.
+_ROOMS = ("types.py", "ot", "alignment", "fusion", "datasets")
+_FILES = ("corruption/_random.py", "corruption/missing.py", "evaluation/metrics.py", "evaluation/statistics.py")
+_OWN_FILES = tuple(f"training/{name}.py" for name in ("config", "data", "run", "store", "trainer"))
 
 # Where and how fast a run is computed, not what it is.
 _NOT_IN_KEY = {"workers", "data_root", "device"}
@@ -124,7 +114,7 @@ class RunStore:
         """Return the folder in which the run of this key trains; it may hold an interrupted run's checkpoints."""
         return self.folder / f"{key}.partial"
 
-    def finish(self, key: str) -> Run:
+    def finish(self, key: str) -> None:
         """Turn the partial folder into a complete run, in one rename, after its files have reached the disk."""
         partial = self.partial(key)
         shutil.rmtree(partial / "checkpoints", ignore_errors=True)
@@ -132,11 +122,10 @@ class RunStore:
             _sync(file)
         partial.replace(self.folder / key)
         _sync(self.folder)
-        return Run(self.folder / key)
 
     def __iter__(self) -> Iterator[Run]:
-        names = sorted(p.name for p in self.folder.glob("*") if p.is_dir() and not p.name.endswith(".partial"))
-        return (run for run in map(self.find, names) if run is not None)
+        folders = sorted(path.parent for path in self.folder.glob("*/provenance.json"))
+        return (Run(folder) for folder in folders if folder.suffix != ".partial")
 
     def table(self) -> pd.DataFrame:
         """Return one row per run: key, configuration (flat) and test metrics."""
@@ -156,7 +145,7 @@ def run_key(config: RunConfig, fingerprint: str) -> str:
     (True, False)
     """
     choices = config.model_dump(mode="json", exclude=_NOT_IN_KEY)
-    parts = [json.dumps(choices, sort_keys=True), fingerprint, project.source_hash(*RESULT_ROOMS)]
+    parts = [json.dumps(choices, sort_keys=True), fingerprint, project.source_hash(*_ROOMS, *_FILES, *_OWN_FILES)]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     return f"{config.dataset}-{config.fusion}-{config.alignment.name}-{digest[:16]}"
 

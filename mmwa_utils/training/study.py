@@ -7,15 +7,12 @@ from typing import Any
 
 from mmwa_utils.parameters import Profile
 from mmwa_utils.training.comparison import BASELINE, grid, select, setting_grid, vary
-from mmwa_utils.training.config import (
-    PAPER_ALPHAS,
-    PAPER_BETAS,
-    PAPER_LEARNING_RATES,
-    AlignmentConfig,
-    ConfigError,
-    DatasetName,
-    RunConfig,
-)
+from mmwa_utils.training.config import ConfigError, DatasetName, RunConfig
+
+PAPER_ALPHAS = (0.1, 0.2, 1.0, 5.0)
+PAPER_BETAS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 4.0, 10.0)
+PAPER_LEARNING_RATES = (1e-3, 5e-4, 1e-4, 5e-5, 1e-5)
+"""What the paper says that it searched."""
 
 CHAPTERS: Mapping[DatasetName, str] = {
     "digits": "05_wasserstein_modality_alignment",
@@ -76,19 +73,13 @@ def choose_setting(
         pretrained: as in `RunConfig`.
         seed: of the runs that are tried.
     """
-    searched = base.profile == "paper"
-    rates = [lr] if lr is not None else PAPER_LEARNING_RATES if searched else [base.lr]
-    alphas = [alpha] if alpha is not None else PAPER_ALPHAS if searched else [_ALPHA]
-    betas = [beta] if beta is not None else PAPER_BETAS if searched else [_BETA]
+    fixed, searched = ((base.lr,), (_ALPHA,), (_BETA,)), (PAPER_LEARNING_RATES, PAPER_ALPHAS, PAPER_BETAS)
+    grids = zip((lr, alpha, beta), searched if base.profile == "paper" else fixed, strict=True)
+    rates, alphas, betas = (values if given is None else (given,) for given, values in grids)
     plain = vary(base, fusion=fusion, pretrained=pretrained, seed=seed)
-    plain = _best([vary(plain, lr=rate) for rate in rates])
-    aligned = vary(plain, alignment=AlignmentConfig(name="wasserstein").model_dump())
-    return _best(setting_grid(aligned, alphas=alphas, betas=betas))
-
-
-def _best(candidates: Sequence[RunConfig]) -> RunConfig:
-    """Return the best on the validation split; of one there is nothing to select, so it is not trained."""
-    return candidates[0] if len(candidates) == 1 else select(candidates)
+    plain = select([vary(plain, lr=rate) for rate in rates])
+    aligned = vary(plain, alignment={"name": "wasserstein"})
+    return select(setting_grid(aligned, alphas=alphas, betas=betas))
 
 
 def record(configs: Sequence[RunConfig]) -> dict[str, Any]:
@@ -148,11 +139,7 @@ def measured_configs(
         rivals: the alternatives of `RIVALS` too, each with the aligned run's settings and its own loss.
     """
     configs = [c for c in chapter_configs(dataset, profile, saved=saved) if c.fusion in fusions]
-    plain = [c for c in configs if c.alignment.name == BASELINE]
-    aligned = [c for c in configs if c.alignment.name == "wasserstein"]
-    others = [
-        vary(config, alignment={**config.alignment.model_dump(), "name": name})
-        for name in (RIVALS if rivals else ())
-        for config in aligned
-    ]
+    plain, aligned = ([c for c in configs if c.alignment.name == name] for name in (BASELINE, "wasserstein"))
+    names = RIVALS if rivals else ()
+    others = [vary(c, alignment={**c.alignment.model_dump(), "name": name}) for name in names for c in aligned]
     return (*plain, *aligned, *others)

@@ -17,14 +17,11 @@ from mmwa_utils.alignment import Alignment, AlignmentResult
 from mmwa_utils.evaluation.metrics import compute_metrics
 from mmwa_utils.files import write_json
 from mmwa_utils.fusion import FusionModel, FusionOutput
+from mmwa_utils.training.config import TrainingError
 from mmwa_utils.types import Batch, DatasetSpec, ModalityBatch
 
 COMPLETE = "complete.json"
-"""A checkpoint's last file: without it the checkpoint is torn, and is never read."""
-
-
-class TrainingError(RuntimeError):
-    """Training stopped; the message says why, and what was kept."""
+"""A checkpoint's last file: without it the checkpoint is torn, and is deleted unread."""
 
 
 class AlignedModel(nn.Module):
@@ -62,16 +59,6 @@ def task_loss(spec: DatasetSpec, logits: Tensor, labels: Tensor) -> Tensor:
     return nn.functional.l1_loss(logits[:, 0], labels.float())
 
 
-def collate_inputs(collate: Callable[[Any], Batch]) -> Callable[[Any], dict[str, Any]]:
-    """Return a collator whose mapping transformers' Trainer can count and move."""
-
-    def inputs(samples: Any) -> dict[str, Any]:
-        batch = collate(samples)
-        return {"labels": batch.labels, "modalities": dict(batch.modalities)}
-
-    return inputs
-
-
 class AlignmentTrainer(Trainer):
     """transformers' Trainer with total loss = task + weight x alignment.
 
@@ -79,24 +66,22 @@ class AlignmentTrainer(Trainer):
     and nothing else: selection can't see the test split.
     """
 
-    def __init__(self, model: AlignedModel, spec: DatasetSpec, **options: Any) -> None:
-        super().__init__(model=model, compute_metrics=self._metrics, **options)
-        self.spec = spec
+    def __init__(self, model: AlignedModel, spec: DatasetSpec, collate: Callable[[Any], Batch], **options: Any) -> None:
+        self.spec, self.collate = spec, collate
+        super().__init__(model=model, data_collator=self._inputs, compute_metrics=self._metrics, **options)
         self.label_names = ["labels"]
         self.model_accepts_loss_kwargs = False  # the loss is a mean over the batch
         self.loss_is_scaled_for_ga = False
         self._parts: dict[str, list[Tensor]] = {}
 
+    def _inputs(self, samples: Any) -> dict[str, Any]:
+        batch = self.collate(samples)
+        return {"labels": batch.labels, "modalities": dict(batch.modalities)}
+
     def _metrics(self, prediction: Any) -> dict[str, float]:
         return compute_metrics(self.spec, prediction.label_ids, prediction.predictions)
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
+    def compute_loss(self, model: nn.Module, inputs: Any, return_outputs: bool = False, *_: Any, **__: Any) -> Any:
         """Return the total loss, and the logits on request."""
         modalities = {name: m.to(self.args.device, non_blocking=True) for name, m in inputs["modalities"].items()}
         output, aligned = model(modalities)
@@ -108,22 +93,20 @@ class AlignmentTrainer(Trainer):
             self._note(task_loss=task.detach())
         return (loss, {"logits": output.logits}) if return_outputs else loss
 
-    def train_from(self, checkpoint: Path | None) -> None:
-        """Train to the end, from a whole checkpoint on if there is one, and load the best weights.
+    def train_from(self, checkpoint: str | None) -> None:
+        """Train to the end, from a checkpoint on if there is one, and load the best weights.
 
         The Trainer would train one epoch more after a checkpoint whose evaluation had used up the patience, so
         where training had ended, only the best weights are loaded.
         """
-        if checkpoint is None:
-            self.train()
-            return
-        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-        stateful: Mapping[str, Any] = state.stateful_callbacks  # type: ignore[assignment]
-        if stateful["TrainerControl"]["args"]["should_training_stop"]:
-            self.state = state
-            self._load_best_model()
-        else:
-            self.train(resume_from_checkpoint=str(checkpoint))
+        if checkpoint is not None:
+            state = TrainerState.load_from_json(f"{checkpoint}/{TRAINER_STATE_NAME}")
+            stateful: Mapping[str, Any] = state.stateful_callbacks  # type: ignore[assignment]
+            if stateful["TrainerControl"]["args"]["should_training_stop"]:
+                self.state = state
+                self._load_best_model()
+                return
+        self.train(resume_from_checkpoint=checkpoint)
 
     def _note(self, **parts: Tensor) -> None:
         for name, value in parts.items():
@@ -158,17 +141,8 @@ class MarkComplete(TrainerCallback):
             write_json(folder / COMPLETE, sizes)
 
 
-def last_complete_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint of a folder; None if there is none.
-
-    A checkpoint is whole when it has its mark and every file has the size that the mark says.
-    """
-    whole = filter(_is_whole, folder.glob("checkpoint-*"))
-    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
-
-
 def remove_torn_checkpoints(folder: Path) -> None:
-    """Delete the checkpoints of a folder that are not whole."""
+    """Delete the checkpoints of a folder that are not whole: have no mark, or not the sizes that it says."""
     for checkpoint in folder.glob("checkpoint-*"):
         if not _is_whole(checkpoint):
             shutil.rmtree(checkpoint)

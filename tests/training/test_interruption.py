@@ -20,11 +20,12 @@ import pytest
 import torch
 from pandas.testing import assert_frame_equal
 from safetensors import SafetensorError
+from transformers.trainer_utils import get_last_checkpoint
 
 from mmwa_utils.training import Run, RunStore, TrainingError
 from mmwa_utils.training import run as run_module
 from mmwa_utils.training import trainer as trainer_module
-from mmwa_utils.training.trainer import COMPLETE, last_complete_checkpoint, remove_torn_checkpoints
+from mmwa_utils.training.trainer import COMPLETE, remove_torn_checkpoints
 from tests.training.tiny import EPOCH, same_weights, tiny_run
 
 WASSERSTEIN = {"name": "wasserstein", "alpha": 0.1, "beta": 0.4}
@@ -45,6 +46,12 @@ def wait_for(file: Path, alive: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 200
     while not file.exists() and alive() and time.monotonic() < deadline:
         time.sleep(0.002)
+
+
+def kept_checkpoint(folder: Path) -> str:
+    """Name of the checkpoint that training would go on from."""
+    remove_torn_checkpoints(folder)
+    return Path(get_last_checkpoint(str(folder))).name
 
 
 def kill_at(moment: str, key: str, folder: Path, **overrides: Any) -> None:
@@ -96,14 +103,12 @@ def test_a_torn_checkpoint_is_never_read(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"x" * step)
         (folder / COMPLETE).write_text(json.dumps({"model.safetensors": step}))
-    assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-10", "by number, not by letters"
+    assert kept_checkpoint(tmp_path) == "checkpoint-10", "by number, not by letters"
     (tmp_path / "checkpoint-10" / "model.safetensors").write_bytes(b"x")
     (tmp_path / "checkpoint-3" / COMPLETE).unlink()
     (tmp_path / "checkpoint-1" / COMPLETE).write_text("{")
-    assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
-    remove_torn_checkpoints(tmp_path)
+    assert kept_checkpoint(tmp_path) == "checkpoint-2"
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
-    assert last_complete_checkpoint(tmp_path / "nowhere") is None
 
 
 def test_a_full_disk_stops_with_a_message_and_keeps_the_last_good_state(
@@ -121,9 +126,7 @@ def test_a_full_disk_stops_with_a_message_and_keeps_the_last_good_state(
     monkeypatch.setattr(trainer_module.AlignmentTrainer, "_save_checkpoint", full)
     with pytest.raises(TrainingError, match="is full; whole checkpoints are kept"):
         tiny_run(tmp_path)
-    kept = last_complete_checkpoint(tmp_path / f"{baseline.key}.partial" / "checkpoints")
-    assert kept is not None
-    assert kept.name == f"checkpoint-{EPOCH}"
+    assert kept_checkpoint(tmp_path / f"{baseline.key}.partial" / "checkpoints") == f"checkpoint-{EPOCH}"
     monkeypatch.setattr(trainer_module.AlignmentTrainer, "_save_checkpoint", real)
     assert tiny_run(tmp_path).metrics == baseline.metrics
 
@@ -168,9 +171,7 @@ def test_a_loss_that_is_no_number_stops_with_a_message(tmp_path: Path, monkeypat
     with pytest.raises(TrainingError, match=r"the loss became nan at step 34 .*try a smaller lr"):
         tiny_run(tmp_path)
     (partial,) = tmp_path.glob("*.partial")
-    kept = last_complete_checkpoint(partial / "checkpoints")
-    assert kept is not None
-    assert kept.name == "checkpoint-17"
+    assert kept_checkpoint(partial / "checkpoints") == f"checkpoint-{EPOCH}"
 
 
 def test_two_processes_killed_and_resumed_give_the_result_of_one(tmp_path: Path) -> None:

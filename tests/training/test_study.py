@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from mmwa_utils.training import study
+from mmwa_utils.training import comparison, study
 from mmwa_utils.training.comparison import vary
-from mmwa_utils.training.config import PAPER_ALPHAS, PAPER_BETAS, PAPER_LEARNING_RATES, ConfigError, RunConfig
+from mmwa_utils.training.config import ConfigError, RunConfig
+from mmwa_utils.training.study import PAPER_ALPHAS, PAPER_BETAS, PAPER_LEARNING_RATES
 
 
 @pytest.mark.parametrize("dataset", study.CHAPTERS)
@@ -29,7 +30,7 @@ def test_what_a_chapter_saved_is_what_is_found_later() -> None:
 
 
 def test_unselected_settings_are_fixed_and_cost_no_run(monkeypatch) -> None:
-    monkeypatch.setattr(study, "select", lambda candidates: pytest.fail("nothing is to be selected"))
+    monkeypatch.setattr(comparison, "train_all", lambda *_, **__: pytest.fail("nothing is to be selected"))
     chosen = study.choose_setting(RunConfig.for_profile("tutorial", dataset="mm_imdb"), "late")
     assert (chosen.lr, chosen.alignment.alpha, chosen.alignment.beta) == (2e-3, 0.1, 0.4)
     assert study.choose_setting(RunConfig.for_profile("tutorial", dataset="mm_imdb"), "late", lr=1e-4).lr == 1e-4
@@ -38,13 +39,9 @@ def test_unselected_settings_are_fixed_and_cost_no_run(monkeypatch) -> None:
 def test_the_paper_profile_searches_the_grids_rate_first_on_the_baseline(monkeypatch) -> None:
     tried = []
 
-    class Selected:
-        def __init__(self, config: RunConfig) -> None:
-            self.config = config
-
     def select(candidates):
         tried.append(candidates)
-        return Selected(candidates[-1])
+        return candidates[-1]
 
     monkeypatch.setattr(study, "select", select)
     study.choose_setting(RunConfig.for_profile("paper", dataset="hateful_memes"), "early")
