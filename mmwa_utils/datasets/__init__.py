@@ -16,6 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
+from pydantic import validate_call
+
 from mmwa_utils.datasets._describe import describe_splits
 from mmwa_utils.datasets._files import DatasetError, is_standin
 from mmwa_utils.datasets._report import Report
@@ -65,7 +67,7 @@ def spec(name: str, **options: Any) -> DatasetSpec:
     if name == "digits":
         from mmwa_utils.datasets.digits import specification
 
-        return specification(**options)
+        return validate_call(specification)(**options)
     return module(name).SPEC
 
 
@@ -74,11 +76,12 @@ def open_split(name: str, data_root: Path | str | None, split: str, **options: A
 
     Raises:
         DatasetError: the folder holds no known layout, or an index file cannot be used.
+        ValueError: an option has a value that the dataset does not know; names those that it knows.
     """
     chosen = module(name)
     if split not in chosen.SPLITS:
         raise KeyError(f"{name} has no split {split!r}; it has {', '.join(chosen.SPLITS)}")
-    return chosen.open_split(_folder(name, data_root), split, **options)
+    return validate_call(chosen.open_split)(_folder(name, data_root), split, **options)
 
 
 def load(name: str, data_root: Path | str | None = None, **options: Any) -> dict[str, Split]:

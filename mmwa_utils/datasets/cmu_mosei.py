@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -53,7 +53,7 @@ WIDTHS = {name: {"text": 768, "vision": 35, "audio": 74} for name in FILES}
 WIDTHS[MULTIBENCH] = {"text": 300, "vision": 35, "audio": 74}
 """Features of a step: GloVe (or, in MMSA's files, BERT) vectors, Facet features, COVAREP features."""
 
-WORDS = ("features", "raw")
+Words = Literal["features", "raw"]
 """How the text is read: the file's feature vectors, or (MMSA's files) the words themselves for a tokenizer."""
 
 KEYS = {"train": "train", "val": "valid", "test": "test"}
@@ -93,15 +93,13 @@ SPEC = _specification(MULTIBENCH, "features")
 """Of MultiBench's file. A split's own specification adds the longest sequence of each modality."""
 
 
-def open_split(root: Path, split: str, *, file: str | None = None, words: str = "features") -> SequenceSplit:
+def open_split(root: Path, split: str, *, file: str | None = None, words: Words = "features") -> SequenceSplit:
     """Return one split; the pickle is converted when it is first opened, and then only its index is read.
 
     `file` chooses among several files in the folder; `words="raw"` gives the text of MMSA's files as strings for a
     tokenizer instead of their BERT features. Raises `ValueError` for an option that the file does not have.
     """
     name = _find(root, file)
-    if words not in WORDS:
-        raise ValueError(f"words is {words!r}, expected one of {', '.join(WORDS)}")
     if words == "raw" and name == MULTIBENCH:
         raise ValueError(f'words is "raw", but {name} holds no words; use words="features" or one of MMSA\'s files')
     raw = "text" if words == "raw" else None

@@ -71,16 +71,13 @@ class Collator:
 
 
 def _streams(values: Sequence[Float[np.ndarray, "_ width"] | None], modality: ModalitySpec) -> ModalityBatch:
-    limit = modality.max_length
-    cut = [None if value is None else value[:limit] for value in values]
-    steps = max([1, *(len(value) for value in cut if value is not None)])
-    padded = torch.zeros(len(cut), steps, modality.width or 0)
-    mask = torch.zeros(len(cut), steps, dtype=torch.bool)
-    for row, value in enumerate(cut):
-        if value is not None:
-            padded[row, : len(value)] = torch.from_numpy(np.ascontiguousarray(value, dtype=np.float32))
-            mask[row, : len(value)] = True
-    return ModalityBatch(padded, mask)
+    cut = [() if value is None else value[: modality.max_length] for value in values]
+    lengths = torch.tensor([len(steps) for steps in cut])
+    padded = torch.zeros(len(cut), max(1, int(lengths.max())), modality.width or 0)
+    for row, steps in enumerate(cut):
+        if len(steps):
+            padded[row, : len(steps)] = torch.from_numpy(np.ascontiguousarray(steps, dtype=np.float32))
+    return ModalityBatch(padded, torch.arange(padded.shape[1]) < lengths[:, None])
 
 
 def _texts(values: Sequence[str | None], processor: Processor) -> ModalityBatch:

@@ -34,8 +34,6 @@ _STRIPS = {
 
 def specification(*, views: Literal[2, 3] = 2) -> DatasetSpec:
     """Return the specification with two or three modalities."""
-    if views not in _STRIPS:
-        raise ValueError(f"views = {views!r}: expected 2 or 3")
     strips = _STRIPS[views].items()
     modalities = (ModalitySpec(name, "stream", width=cut.stop - cut.start, max_length=8) for name, cut in strips)
     return DatasetSpec("digits", tuple(modalities), "multiclass", 10, tuple("0123456789"), "accuracy")

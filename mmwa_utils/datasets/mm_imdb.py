@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -100,8 +100,6 @@ def open_split(
     Raises:
         DatasetError: names the file and key at fault.
     """
-    if plot_policy not in get_args(PlotPolicy):
-        raise ValueError(f"plot_policy = {plot_policy!r}: expected all, first or longest")
     layout = recognise(root)
     if layout is None:
         raise DatasetError(root, f"holds neither split.json nor {hdf5.FILE}.", remedy="See `mmwa data where mm_imdb`.")

@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -48,7 +48,7 @@ WIDTHS: Mapping[str, int] = {"text": 300, "vision": 371, "audio": 81}
 EXPECTED = {"train": 8074, "val": 1034, "test": 1058}
 """Samples of version 2, which are also the paper's numbers."""
 
-PARTS = ("all", "punchline")
+Part = Literal["all", "punchline"]
 """What is read of the release's own layout: the context and then the punchline, or the punchline alone."""
 
 MODALITIES = tuple(ModalitySpec(name, "stream", width) for name, width in WIDTHS.items())
@@ -81,13 +81,11 @@ def _store(root: Path, part: str) -> Store:
     return open_store(root, _OWN, f"{NAME}-{part}", partial(_read_release, root, part))
 
 
-def open_split(root: Path, split: str, *, part: str = "all") -> SequenceSplit:
+def open_split(root: Path, split: str, *, part: Part = "all") -> SequenceSplit:
     """Return one split; the pickles are converted when it is first opened, and then only its index is read.
 
     `part` matters for the release's own layout alone: the context and then the punchline ("all"), or the punchline.
     """
-    if part not in PARTS:
-        raise ValueError(f"part is {part!r}, expected one of {', '.join(PARTS)}")
     return SequenceSplit(split, SPEC, _store(root, part))
 
 

@@ -126,7 +126,7 @@ def test_the_file_can_be_chosen_and_options_are_checked(tmp_path: Path) -> None:
         datasets.load("cmu_mosei", root, words="raw")
     with pytest.raises(ValueError, match=r"'mosei\.pkl', expected one of mosei_senti_data\.pkl"):
         datasets.load("cmu_mosei", root, file="mosei.pkl")
-    with pytest.raises(ValueError, match="words is 'ids'"):
+    with pytest.raises(ValueError, match=r"words\n.*'features' or 'raw'"):
         datasets.load("cmu_mosei", root, words="ids")
     with pytest.raises(DatasetError, match="there is no unaligned_50"):
         datasets.load("cmu_mosei", root, file="unaligned_50.pkl")
