@@ -18,7 +18,7 @@ import torch
 from IPython.display import HTML, Markdown, display
 
 from mmwa_utils import files, plots, project
-from mmwa_utils.parameters import Parameter, ParameterError, check_all, parse_cell, unknown_parameter
+from mmwa_utils.parameters import Parameter, ParameterError, check_all, parse_cell
 
 T = TypeVar("T")
 
@@ -127,13 +127,7 @@ def start(name: str, namespace: MutableMapping[str, Any]) -> Chapter:
     declared, injected = _read_history(namespace)
     if "profile" not in declared:
         raise ParameterError(f"{name}: the parameters cell must declare  profile")
-    faults = [unknown_parameter(extra, declared) for extra in injected if extra not in declared]
-    try:
-        values = check_all(declared, {parameter: namespace[parameter] for parameter in declared})
-    except ParameterError as error:
-        faults.append(str(error))
-    if faults:
-        raise ParameterError("\n".join(faults))
+    values = check_all(declared, {parameter: namespace.get(parameter) for parameter in (*declared, *injected)})
     namespace.update(values)
     plots.apply_style()
     return Chapter(name, values)
@@ -163,11 +157,7 @@ def _parse(source: str) -> ast.Module:
 
 
 def _declares(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.AnnAssign)
-        and isinstance(node.annotation, ast.Constant)
-        and isinstance(node.annotation.value, str)
-    )
+    return isinstance(node, ast.AnnAssign) and isinstance(getattr(node.annotation, "value", None), str)
 
 
 def _results_folder(chapter: str) -> Path:

@@ -15,6 +15,7 @@ import difflib
 import io
 import tokenize
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional
@@ -67,34 +68,32 @@ class Parameter:
     meaning: str
 
     def check(self, value: Any) -> Any:
-        """Return `value` as the declared type ("1e-3" from YAML becomes 0.001).
+        """Return `value` as the declared type; a text is read as YAML where that fits, so "1e-3" becomes 0.001.
 
         Raises:
             ParameterError: the value is of another type or outside the range.
 
         >>> Parameter("epsilon", "Epsilon", 0.1, "regularisation").check("1e-3")
         0.001
+        >>> Parameter("levels", "list[Fraction]", [0.25], "noise levels").check("[0.25, 5e-1]")
+        [0.25, 0.5]
         """
+        if isinstance(value, str):
+            with suppress(ParameterError, yaml.YAMLError):
+                return self._typed(yaml.safe_load(value))
+        return self._typed(value)
+
+    def _typed(self, value: Any) -> Any:
         annotation = resolve_kind(self.kind)
         try:
-            if _holds_bool(value) and "Flag" not in self.kind:
+            items = value if isinstance(value, list) else [value]
+            if "Flag" not in self.kind and any(isinstance(item, bool) for item in items):
                 raise ValueError("true and false are not numbers")
             return TypeAdapter(annotation).validate_python(value)
         except (ValidationError, ValueError) as error:
             raise ParameterError(
                 f"parameter {self.name!r} got {value!r}; it accepts {describe_kind(annotation)} ({self.meaning})"
             ) from error
-
-    def check_text(self, text: str) -> Any:
-        """Return a value typed on a command line: read as YAML, or as it stands where a text is wanted.
-
-        >>> Parameter("levels", "list[Fraction]", [0.25], "noise levels").check_text("[0.25, 5e-1]")
-        [0.25, 0.5]
-        """
-        try:
-            return self.check(yaml.safe_load(text))
-        except (ParameterError, yaml.YAMLError):
-            return self.check(text)
 
 
 def resolve_kind(kind: str) -> Any:
@@ -106,9 +105,8 @@ def resolve_kind(kind: str) -> Any:
     try:
         return eval(kind, _NAMESPACE)  # words of our own table; builtins are shut out
     except Exception as error:
-        known = ", ".join(KINDS)
-        remedy = f"use one of {known}, Optional[...], list[...]"
-        raise ParameterError(f"unknown parameter type {kind!r}; {remedy}") from error
+        known = ", ".join((*KINDS, "Optional[...]", "list[...]"))
+        raise ParameterError(f"unknown parameter type {kind!r}; use one of {known}") from error
 
 
 def describe_kind(annotation: Any) -> str:
@@ -170,8 +168,9 @@ def parse_cell(source: str) -> Iterable[Parameter]:
             raise ParameterError(f'line {node.lineno} is {line!r}; put the type in quotes, as in  "Epsilon"')
         meaning = comments.get(node.end_lineno or node.lineno, "")
         if not meaning:
-            remedy = f"say what {node.target.id} means in a comment behind it"
-            raise ParameterError(f"line {node.lineno} is {line!r}; {remedy}")
+            raise ParameterError(
+                f"line {node.lineno} is {line!r}; say what {node.target.id} means in a comment behind it"
+            )
         parameter = Parameter(node.target.id, node.annotation.value, ast.literal_eval(node.value), meaning)
         parameter.check(parameter.default)
         yield parameter
@@ -181,30 +180,18 @@ def check_all(declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> di
     """Check all given values against the declaration; values that are text are read as YAML would read them.
 
     Raises:
-        ParameterError: one line for each fault, all at once.
+        ParameterError: one line for each fault, all at once; an unknown name is told the nearest known one.
     """
-    checked, faults = {}, []
+    checked, faults, names = {}, [], list(declared)
     for name, value in given.items():
-        if name not in declared:
-            faults.append(unknown_parameter(name, declared))
-            continue
         try:
-            parameter = declared[name]
-            checked[name] = parameter.check_text(value) if isinstance(value, str) else parameter.check(value)
+            if name not in declared:
+                near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                raise ParameterError(f"unknown parameter {name!r}; {hint}the notebook has {', '.join(names)}")
+            checked[name] = declared[name].check(value)
         except ParameterError as error:
             faults.append(str(error))
     if faults:
         raise ParameterError("\n".join(faults))
     return checked
-
-
-def unknown_parameter(name: str, declared: Iterable[str]) -> str:
-    """Say that a parameter is unknown, and which known one is nearest."""
-    names = list(declared)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown parameter {name!r}; {hint}the notebook has {', '.join(names)}"
-
-
-def _holds_bool(value: Any) -> bool:
-    return any(isinstance(item, bool) for item in (value if isinstance(value, list) else [value]))

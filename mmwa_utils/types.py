@@ -6,8 +6,8 @@ a mask that is False throughout, and no value in `Sample.modalities`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -99,11 +99,9 @@ class Split(Protocol):
     def __iter__(self) -> Iterator[Sample]: ...
     def labels(self) -> np.ndarray:
         """Return all labels without decoding a sample."""
-        ...
 
     def ids(self) -> list[str]:
         """Return all ids without decoding a sample."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -126,18 +124,18 @@ class ModalityBatch:
         """Which samples of the batch have this modality at all."""
         return self.mask.flatten(1).any(dim=1)
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> ModalityBatch:
+        """Return the same with each tensor changed, such as moved or cut to some samples."""
+        special = None if self.special is None else change(self.special)
+        return ModalityBatch(change(self.values), change(self.mask), special)
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> ModalityBatch:
         """Return the same on another device."""
-
-        def move(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
-
-        return ModalityBatch(move(self.values), move(self.mask), move(self.special))  # type: ignore[arg-type]
+        return self.each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> ModalityBatch:
-        """Return the same in page-locked memory, from which copies to an accelerator overlap with its work."""
-        special = None if self.special is None else self.special.pin_memory()
-        return ModalityBatch(self.values.pin_memory(), self.mask.pin_memory(), special)
+        """Return the same in page-locked memory, as a `DataLoader` asks: copies to an accelerator then overlap."""
+        return self.each(Tensor.pin_memory)
 
 
 @dataclass(frozen=True)
@@ -150,19 +148,15 @@ class Batch:
 
     modalities: Mapping[str, ModalityBatch]
     labels: Int[Tensor, " batch"] | Float[Tensor, "batch labels"] | Float[Tensor, " batch"]
-    ids: tuple[str, ...] = field(default=())
+    ids: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+    def to(self, device: torch.device | str) -> Batch:
         """Return the same on another device."""
-        moved = {name: m.to(device, non_blocking=non_blocking) for name, m in self.modalities.items()}
-        return Batch(moved, self.labels.to(device, non_blocking=non_blocking), self.ids)
-
-    def pin_memory(self) -> Batch:
-        """Return the same in page-locked memory."""
-        return Batch({n: m.pin_memory() for n, m in self.modalities.items()}, self.labels.pin_memory(), self.ids)
+        moved = {name: modality.to(device) for name, modality in self.modalities.items()}
+        return Batch(moved, self.labels.to(device), self.ids)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,3 @@
 """The command `mmwa`: run notebooks strictly, list their parameters, look after datasets and runs."""
 
 from mmwa_utils.cli.main import app
-
-__all__ = ["app"]

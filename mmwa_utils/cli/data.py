@@ -23,9 +23,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except (ValueError, KeyError, OSError) as error:  # DatasetError is a ValueError
-            message = error.args[0] if isinstance(error, KeyError) else str(error)
-            click.secho(f"mmwa data: {message}", err=True, fg="red")
-            raise SystemExit(1) from None
+            raise click.ClickException(error.args[0] if isinstance(error, KeyError) else str(error)) from None
 
 
 @click.group("data", cls=_Group)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -45,9 +45,9 @@ def run(
         values = {**(read_parameter_file(file) if file else {}), **dict(parameter)}
         seconds = run_notebook(notebook, output, parameters=values, **options)
     except ParameterError as error:
-        _stop(str(error), status=2)
+        raise click.UsageError(str(error)) from error
     except RunError as error:
-        _stop(str(error), status=1)
+        raise click.ClickException(str(error)) from error
     click.echo(f"{notebook.stem}: executed in {seconds:.0f} s -> {output}")
 
 
@@ -58,13 +58,8 @@ def params(notebook: Path) -> None:
     try:
         declared = read_parameters(notebook)
     except ParameterError as error:
-        _stop(str(error), status=2)
+        raise click.UsageError(str(error)) from error
     for parameter in declared.values():
         click.echo(f"{parameter.name} = {parameter.default!r}")
         click.echo(f"    {parameter.kind}: {describe_kind(resolve_kind(parameter.kind))}")
         click.echo(f"    {parameter.meaning}")
-
-
-def _stop(message: str, *, status: int) -> NoReturn:
-    click.secho(f"mmwa: {message}", err=True, fg="red")
-    raise SystemExit(status)

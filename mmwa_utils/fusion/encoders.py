@@ -174,8 +174,7 @@ def encode_present(encoder: ModalityEncoder, modality: ModalityBatch) -> Block:
         return Block(values, nothing, nothing, nothing.long() - 1)
     if len(rows) == size:
         return encoder(modality)
-    special = None if modality.special is None else modality.special[rows]
-    found: Block = encoder(ModalityBatch(modality.values[rows], modality.mask[rows], special))
+    found: Block = encoder(modality.each(lambda tensor: tensor[rows]))
 
     def spread(part: Tensor, fill: float | int) -> Tensor:
         return part.new_full((size, *part.shape[1:]), fill).index_copy(0, rows, part)

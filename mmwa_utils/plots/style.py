@@ -19,38 +19,17 @@ DIVERGING = "RdBu_r"
 MASS = LinearSegmentedColormap.from_list("mass", [PAPER, "#D6E6F1", "#7FB4D6", BLUE, "#00304D"])
 INK_MAP = LinearSegmentedColormap.from_list("ink", [PAPER, INK])
 
+# A figure is a light card of its own, so that it reads the same on a dark page.
 STYLE: Any = {
-    "figure.dpi": 110,
-    "figure.facecolor": PAPER,  # a light card of its own, so that a figure reads the same on a dark page
-    "figure.constrained_layout.use": True,
-    "savefig.facecolor": PAPER,
-    "axes.facecolor": PAPER,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelsize": 10,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=PALETTE),
-    "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.8,
-    "image.cmap": "cividis",
-    "image.interpolation": "nearest",
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 5,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "font.size": 10,
-}
+    "figure.dpi": 110, "figure.facecolor": PAPER, "savefig.facecolor": PAPER, "figure.constrained_layout.use": True,
+    "axes.facecolor": PAPER, "axes.edgecolor": GREY, "axes.labelcolor": INK, "axes.labelsize": 10,
+    "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.prop_cycle": plt.cycler(color=PALETTE),
+    "axes.grid": True, "axes.axisbelow": True, "grid.color": "#E4E4E4", "grid.linewidth": 0.8,
+    "image.cmap": "cividis", "image.interpolation": "nearest", "legend.frameon": False, "legend.fontsize": 9,
+    "lines.linewidth": 1.8, "lines.markersize": 5, "text.color": INK, "font.size": 10,
+    "xtick.color": INK, "ytick.color": INK, "xtick.labelsize": 9, "ytick.labelsize": 9,
+}  # fmt: skip
 
 
 def apply_style() -> None:
