@@ -59,9 +59,7 @@ class Noise(Condition):
 
     def change(self, samples: SplitView, index: int) -> Sample:
         """Return the noisy sample; its noise depends on its id, not on its position."""
-        return add_noise(
-            samples[index], samples.spec, level=self.level, seed=self.seed, modalities=self.modalities, mode=self.mode
-        )
+        return add_noise(samples[index], samples.spec, **vars(self))
 
 
 @dataclass(frozen=True)

@@ -70,10 +70,9 @@ def noise_grid(
     """
     split = _test_split(runs)
     chosen = (ALL, *split.spec.modality_names) if modalities is None else tuple(modalities)
-    points = list(itertools.product(chosen, sorted({0.0, *levels}), seeds))
     conditions: dict[tuple[str, float, int], Condition] = {
         (name, level, seed): Noise(level, seed, None if name == ALL else (name,), mode) if level else Clean()
-        for name, level, seed in points
+        for name, level, seed in itertools.product(chosen, sorted({0.0, *levels}), seeds)
     }
     found = evaluate(runs, conditions.values())
     predictions = {(run.key, *at): found[run.key, what] for run in runs for at, what in conditions.items()}
@@ -108,9 +107,8 @@ def missing_grid(
     without = {name: Without((name,), representation) for name in names}
     found = evaluate(runs, [Clean(), *without.values()])
     chosen = (DRAWN, *names) if modalities is None else tuple(modalities)
-    points = list(itertools.product(chosen, sorted({0.0, *shares}), seeds))
     predictions = {}
-    for name, share, seed in points:
+    for name, share, seed in itertools.product(chosen, sorted({0.0, *shares}), seeds):
         only = None if name == DRAWN else name
         lost = choose_missing(present, split.spec, rate=share, seed=seed, modality=only) if share else {}
         for run in runs:

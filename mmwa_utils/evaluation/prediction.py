@@ -52,7 +52,7 @@ def evaluate(runs: Sequence[Run], conditions: Iterable[Condition]) -> dict[tuple
             data = open_data(together[0].config)
             wanted = [c for c in conditions if any((run.key, c) not in found for run in together)]
             for part in _parts(wanted, CONDITIONS_AT_ONCE):
-                for at, predictions in _predict(together, part, data):
+                for at, predictions in _predict(together, part, data).items():
                     if at not in found:
                         predictions.write(paths[at])
                         found[at] = predictions
@@ -66,8 +66,8 @@ def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 def _predict(
     runs: Sequence[Run], conditions: Sequence[Condition], data: RunData
-) -> Iterator[tuple[tuple[str, Condition], Predictions]]:
-    """Yield the predictions of each run under each of a few conditions."""
+) -> dict[tuple[str, Condition], Predictions]:
+    """Return the predictions of each run under each of a few conditions."""
     split = data.splits["test"]
     view, truth, ids = SplitView(split), np.asarray(split.labels()), np.array(split.ids())
     prior = trivial_logits(data.spec, np.asarray(data.splits["train"].labels()), len(ids)).astype(np.float32)
@@ -75,12 +75,13 @@ def _predict(
     models = {run.key: load_model(run, data).to(device) for run in runs}
     logits = {(run.key, condition): prior.copy() for run in runs for condition in conditions}
 
-    def collate(indices: list[int]) -> list[tuple[list[int], Any]]:
-        columns = []
+    def collate(indices: list[int]) -> list[tuple[Condition, list[int], Any]]:
+        changed = []
         for condition in conditions:  # the view keeps what it decoded, so a sample is decoded once for all of them
             left = {index: s for index in indices if (s := condition.change(view, index)) is not None}
-            columns.append((list(left), data.collate(list(left.values())) if left else None))
-        return columns
+            if left:
+                changed.append((condition, list(left), data.collate(list(left.values()))))
+        return changed
 
     batches: DataLoader[Any] = DataLoader(
         range(len(ids)),  # type: ignore[arg-type]
@@ -89,13 +90,10 @@ def _predict(
         collate_fn=collate,
     )
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(runs[0].config.precision)
-    for columns in batches:
-        for condition, (rows, batch) in zip(conditions, columns, strict=True):
-            if batch is None:
-                continue
+    for changed in batches:
+        for condition, rows, batch in changed:
             moved = batch.to(device)
             for key, model in models.items():
                 with torch.inference_mode(), torch.autocast(device.type, dtype=half, enabled=half is not None):
                     logits[key, condition][rows] = model(moved.modalities).logits.float().cpu().numpy()
-    for pair, values in logits.items():
-        yield pair, Predictions(ids, values, truth)
+    return {at: Predictions(ids, values, truth) for at, values in logits.items()}

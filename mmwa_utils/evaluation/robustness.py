@@ -258,18 +258,16 @@ def _seed(scores: Scores, arm: Arm, values: SeedResamples) -> list[int]:
     return [scores.seed, *f"{scores.dataset} {arm}".encode()]
 
 
-def average_gain(
-    scores: Sequence[Scores], *, modality: str, of: Summary = "mean", alignment: str = "wasserstein"
-) -> Interval:
-    """Return the average over datasets of the average over fusions of aligned - baseline, in points (x 100).
+def average_gain(scores: Sequence[Scores], *, modality: str) -> Interval:
+    """Return the average over datasets and fusions of what the Wasserstein alignment gains, in points (x 100).
 
-    The fusions of a dataset share its resamples; datasets are independent, so their draws are joined in random order.
+    The gain is aligned - baseline of the mean over the paper's levels (for `CLEAN`, of the clean split's metric). All
+    datasets have the same weight. The fusions of a dataset share its resamples; datasets are independent, so their
+    draws are joined in random order.
 
     Args:
         scores: one per dataset, of its `headline` metric.
         modality: `ALL`, `DRAWN` or `CLEAN`.
-        of: the summary that is compared.
-        alignment: what is compared with the baseline.
 
     Raises:
         ValueError: a metric that is lower where better, which can't be averaged with the others.
@@ -278,7 +276,7 @@ def average_gain(
     for one in scores:
         if not one.higher_is_better:
             raise ValueError(f"{one.dataset}: {one.metric} is lower where better; use headline(spec)")
-        pairs = {arm: p for arm, p in _paired(one, modality=modality, of=of).items() if arm[1] == alignment}
+        pairs = {arm: p for arm, p in _paired(one, modality=modality).items() if arm[1] == "wasserstein"}
         here.append(np.mean([p[0].mean() for p in pairs.values()]))
         joined = np.mean([statistics.joint_draws(p, _seed(one, arm, p)) for arm, p in pairs.items()], axis=0).ravel()
         drawn.append(np.random.default_rng([one.seed, *one.dataset.encode()]).permutation(joined))
