@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmwa_utils.datasets.cmu_mosei import EXPECTED, KEYS, MULTIBENCH, WIDTHS
+from mmwa_utils.datasets._sequences import KEYS
+from mmwa_utils.datasets.cmu_mosei import EXPECTED, MULTIBENCH, WIDTHS
 from standins.sequences import aligned_steps, draw_sequences, front_padded, write_pickle
 from standins.story import Draws, Story
 

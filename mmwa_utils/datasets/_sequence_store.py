@@ -133,10 +133,9 @@ class SequenceSplit(IndexedSplit):
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             remedy = f"Delete the folder {store.folder}: it is made again from the release."
             raise DatasetError(self._path, f"is not a whole converted file ({error}).", remedy=remedy) from None
-        modalities = (
-            replace(m, max_length=store.longest[m.name]) if m.kind == "stream" else m for m in spec.modalities
-        )
-        spec = replace(spec, modalities=tuple(modalities))
+        longest = {m.name: store.longest[m.name] for m in spec.modalities if m.kind == "stream"}
+        modalities = tuple(replace(m, max_length=longest.get(m.name)) for m in spec.modalities)
+        spec = replace(spec, modalities=modalities)
         super().__init__(name, spec, ids=about["ids"], labels=labels, standin=store.standin)
 
     def _open(self) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from mmwa_utils.datasets import _unpickle
 from mmwa_utils.datasets._files import DatasetError
 
 _REMEDY = "Fetch the file again, or check that it is the version that the book describes."
 _KINDS = {"U": "text", "S": "bytes", "O": "objects of unequal shape", "c": "complex numbers"}
+
+KEYS = {"train": "train", "val": "valid", "test": "test"}
+"""The keys of the splits in MultiBench's and MMSA's files."""
 
 Streams = Mapping[str, Float[np.ndarray, "_ _"]]
 """The steps of each modality."""
@@ -47,6 +51,13 @@ class Collected:
             self.streams.setdefault(name, []).append(or_absent(stream))
 
 
+def read_splits(path: Path, read: Callable[[Any, Path, str], Collected]) -> Iterator[tuple[str, Collected]]:
+    """Yield the name and the contents of each split of a pickle that holds one dictionary per split."""
+    payload = require(_unpickle.load(path), KEYS.values(), path)
+    for split, key in KEYS.items():
+        yield split, read(payload[key], path, key)
+
+
 def read_split(
     part: Any,
     path: Path,
@@ -75,7 +86,10 @@ def read_split(
     part = require(part, (*widths, labels, "id", *others), path, at)
     columns = {name: part[name] for name in ("id", *others)}
     columns |= {name: as_array(part[name], path, f"{at}/{name}", width=width) for name, width in widths.items()}
-    columns[labels] = _flat_labels(part[labels], path, f"{at}/{labels}")
+    truth = as_array(part[labels], path, f"{at}/{labels}", ndim=None)
+    if truth.ndim == 0 or truth.size != len(truth):
+        raise DatasetError(path, f"has shape {truth.shape}, expected one number per sample.", at=f"{at}/{labels}")
+    columns[labels] = truth.reshape(-1)  # the releases also have (n, 1) and (n, 1, 1)
     counts = {name: len(entries(column, path, f"{at}/{name}")) for name, column in columns.items()}
     if len(set(counts.values())) != 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -131,14 +145,6 @@ def as_array(value: Any, path: Path, at: str, *, width: int | None = None, ndim:
         problem = f"has shape {array.shape}, expected {shape}."
         raise DatasetError(path, problem, at=at, remedy=_REMEDY)
     return array
-
-
-def _flat_labels(value: Any, path: Path, at: str) -> Shaped[np.ndarray, " n"]:
-    """Return labels of shape (n,), (n, 1) or (n, 1, 1) as (n,), or raise an error with the shape found."""
-    array = as_array(value, path, at, ndim=None)
-    if array.ndim == 0 or array.size != len(array):
-        raise DatasetError(path, f"has shape {array.shape}, expected one number per sample.", at=at)
-    return array.reshape(-1)
 
 
 def as_text(value: Any) -> str:

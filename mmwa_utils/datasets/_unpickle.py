@@ -79,12 +79,6 @@ _ALLOWED: dict[str, Any] = {
     "builtins.bytes": _bytes,
     "builtins.bytearray": lambda *content: bytearray(_bytes(*content)),
 }
-_FORMER = {
-    "__builtin__": "builtins",
-    "numpy.core.multiarray": "numpy._core.multiarray",
-    "numpy.core.numeric": "numpy._core.numeric",
-}
-"""Python 2's and NumPy 1's names of modules."""
 
 
 class _Bounded:
@@ -106,9 +100,10 @@ class _Restricted(pickle._Unpickler):
     read: Callable[[int], bytes]
 
     def find_class(self, module: str, name: str) -> Any:
-        module = _FORMER.get(module, module)
-        _require(f"{module}.{name}" in _ALLOWED, f"it names {module}.{name}")
-        return _ALLOWED[f"{module}.{name}"]
+        # Python 2 and NumPy 1 had other names for these modules.
+        full = f"{module}.{name}".replace("__builtin__.", "builtins.").replace("numpy.core.", "numpy._core.")
+        _require(full in _ALLOWED, f"it names {full}")
+        return _ALLOWED[full]
 
     def load_build(self) -> None:
         """Set the state of an array or its type; NumPy would take a wrong one for addresses in memory."""
@@ -167,7 +162,5 @@ def load(path: Path | str) -> Any:
     except OSError as error:
         raise DatasetError(path, f"cannot be read ({error.strerror}).") from None
     except Exception as error:  # any byte may be wrong, so any error of the interpreter is possible
-        reason = (
-            "it holds an unknown instruction" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
-        )
+        reason = "it holds an unknown instruction" if isinstance(error, KeyError) else repr(error)
         raise DatasetError(path, f"is not a whole pickle ({reason}).", remedy="Fetch it again.") from None

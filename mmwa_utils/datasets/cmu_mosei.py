@@ -20,18 +20,26 @@ Check the result with `mmwa data verify cmu_mosei PATH`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from mmwa_utils.datasets import _unpickle
 from mmwa_utils.datasets._files import DatasetError
 from mmwa_utils.datasets._report import Report
 from mmwa_utils.datasets._sequence_store import SPLITS, SequenceSplit, Store, check_split, open_store
-from mmwa_utils.datasets._sequences import Collected, Streams, as_array, cut_together, declared, read_split, require
+from mmwa_utils.datasets._sequences import (
+    Collected,
+    Streams,
+    as_array,
+    cut_together,
+    declared,
+    read_split,
+    read_splits,
+    require,
+)
 from mmwa_utils.types import DatasetSpec, ModalitySpec
 
 __all__ = ["EXPECTED", "FILES", "SPEC", "SPLITS", "check", "convert", "open_split", "recognise"]
@@ -56,8 +64,6 @@ WIDTHS[MULTIBENCH] = {"text": 300, "vision": 35, "audio": 74}
 Words = Literal["features", "raw"]
 """How the text is read: the file's feature vectors, or (MMSA's files) the words themselves for a tokenizer."""
 
-KEYS = {"train": "train", "val": "valid", "test": "test"}
-
 
 def _present(root: Path) -> list[str]:
     return [name for name in FILES if (root / name).is_file()]
@@ -79,7 +85,8 @@ def _find(root: Path, file: str | None) -> str:
 
 
 def _store(root: Path, name: str) -> Store:
-    return open_store(root, [name], f"{NAME}-{name.removesuffix('.pkl')}", partial(_read, root / name))
+    read = _multibench_split if name == MULTIBENCH else _mmsa_split
+    return open_store(root, [name], f"{NAME}-{name.removesuffix('.pkl')}", partial(read_splits, root / name, read))
 
 
 def _specification(file: str, words: str) -> DatasetSpec:
@@ -120,13 +127,6 @@ def check(root: Path, report: Report) -> None:
     report.note(note)
     for split, expected in EXPECTED[name].items():
         check_split(open_split(root, split), report, expected)
-
-
-def _read(path: Path) -> Iterator[tuple[str, Collected]]:
-    payload = require(_unpickle.load(path), KEYS.values(), path)
-    read = _multibench_split if path.name == MULTIBENCH else _mmsa_split
-    for split, key in KEYS.items():
-        yield split, read(payload[key], path, key)
 
 
 def _multibench_split(part: Any, path: Path, key: str) -> Collected:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,17 +33,12 @@ _LARGEST_FILE = 20_000_000  # bytes; a release's have some ten thousand
 class Channel:
     """One of the 17 charted quantities: its normal value stands in where nothing was measured before.
 
-    `spellings` are the categories, with a bar between two; empty where the channel is continuous.
+    `categories` are in the order of their columns; a continuous channel has none.
     """
 
     name: str
     normal: str
-    spellings: str = ""
-
-    @cached_property
-    def categories(self) -> tuple[str, ...]:
-        """The categories in the order of their columns."""
-        return tuple(self.spellings.split("|")) if self.spellings else ()
+    categories: Sequence[str] = ()
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -80,13 +75,13 @@ _VERBAL = (
     "Incomprehensible sounds|1.0 ET/Trach|4 Confused|2 Incomp sounds|3 Inapprop words"
 )
 CHANNELS = (
-    Channel("Capillary refill rate", "0.0", "0.0|1.0"),
+    Channel("Capillary refill rate", "0.0", ("0.0", "1.0")),
     Channel("Diastolic blood pressure", "59.0"),
     Channel("Fraction inspired oxygen", "0.21"),
-    Channel("Glascow coma scale eye opening", "4 Spontaneously", _EYES),
-    Channel("Glascow coma scale motor response", "6 Obeys Commands", _MOTOR),
-    Channel("Glascow coma scale total", "15", "11|10|13|12|15|14|3|5|4|7|6|9|8"),
-    Channel("Glascow coma scale verbal response", "5 Oriented", _VERBAL),
+    Channel("Glascow coma scale eye opening", "4 Spontaneously", _EYES.split("|")),
+    Channel("Glascow coma scale motor response", "6 Obeys Commands", _MOTOR.split("|")),
+    Channel("Glascow coma scale total", "15", ["11", "10", "13", "12", "15", "14", "3", "5", "4", "7", "6", "9", "8"]),
+    Channel("Glascow coma scale verbal response", "5 Oriented", _VERBAL.split("|")),
     Channel("Glucose", "128.0"),
     Channel("Heart Rate", "86"),
     Channel("Height", "170.0"),

@@ -77,11 +77,8 @@ class Processor:
         self, resized: UInt8[np.ndarray, "height width 3"], out: Float[np.ndarray, "3 height width"]
     ) -> None:
         """Write (value * rescale_factor - mean) / std of each channel into `out`."""
-        factor, mean, std = (
-            np.asarray(value, dtype=np.float64)
-            for value in (self.images.rescale_factor, self.images.image_mean, self.images.image_std)
-        )
-        gain, shift = (np.broadcast_to(part, (3,)).astype(np.float32) for part in (factor / std, mean / std))
+        mean, std = (np.broadcast_to(np.float64(part), 3) for part in (self.images.image_mean, self.images.image_std))
+        gain, shift = (self.images.rescale_factor / std).astype(np.float32), (mean / std).astype(np.float32)
         planes = np.ascontiguousarray(resized.transpose(2, 0, 1))
         np.multiply(planes, gain[:, None, None], out=out)
         np.subtract(out, shift[:, None, None], out=out)

@@ -56,7 +56,6 @@ SPEC = DatasetSpec(NAME, MODALITIES, "binary", n_labels=1, label_names=("humorou
 """A split's own specification adds the longest sequence of each modality, which depends on the file."""
 
 MULTIBENCH = "humor.pkl"
-KEYS = {"train": "train", "val": "valid", "test": "test"}
 _FOLDS = {"train": "train", "val": "dev", "test": "test"}
 _STREAMS = {"text": "language_sdk.pkl", "vision": "openface_features_sdk.pkl", "audio": "covarep_features_sdk.pkl"}
 _FOLD_FILE, _LABEL_FILE, _WORD_FILE = "data_folds.pkl", "humor_label_sdk.pkl", "word_embedding_list.pkl"
@@ -73,7 +72,8 @@ def recognise(root: Path) -> str | None:
 def _store(root: Path, part: str) -> Store:
     """Convert the release once; `part` says what is read of the release's own layout."""
     if (root / MULTIBENCH).is_file():
-        return open_store(root, [MULTIBENCH], f"{NAME}-multibench", partial(_read_multibench, root / MULTIBENCH))
+        read = partial(_sequences.read_splits, root / MULTIBENCH, _multibench_split)
+        return open_store(root, [MULTIBENCH], f"{NAME}-multibench", read)
     if missing := [name for name in _OWN if not (root / name).is_file()]:
         own = f"of the release's own files no {', no '.join(missing)}"
         problem = f"holds no UR-FUNNY: there is no {MULTIBENCH}, and {own}."
@@ -107,10 +107,8 @@ def _binary(label: np.number) -> float:
     return float(label)
 
 
-def _read_multibench(path: Path) -> Iterator[tuple[str, Collected]]:
-    payload = require(_unpickle.load(path), KEYS.values(), path)
-    for split, key in KEYS.items():
-        yield split, read_split(payload[key], path, key, WIDTHS, cut_together, "labels", _binary)
+def _multibench_split(part: Any, path: Path, key: str) -> Collected:
+    return read_split(part, path, key, WIDTHS, cut_together, "labels", _binary)
 
 
 def _read_release(root: Path, part: str) -> Iterator[tuple[str, Collected]]:
