@@ -14,7 +14,7 @@ import ast
 import difflib
 import io
 import tokenize
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,20 +139,18 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
     """
     try:
         cells = nbformat.read(notebook, as_version=4).cells
-    except FileNotFoundError:
-        raise ParameterError(f"{notebook}: no such notebook") from None
     except Exception as error:
         raise ParameterError(f"{notebook}: not readable as a notebook ({error})") from error
     tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise ParameterError(f"{notebook}: {len(tagged)} cells are tagged `parameters`; there must be exactly one")
     try:
-        return {p.name: p for p in parse_cell(tagged[0].source)}
+        return parse_cell(tagged[0].source)
     except (ParameterError, SyntaxError, ValueError) as error:
         raise ParameterError(f"{notebook}: parameters cell: {error}") from error
 
 
-def parse_cell(source: str) -> Iterable[Parameter]:
+def parse_cell(source: str) -> dict[str, Parameter]:
     """Parse the source of a parameters cell: lines `name: "Kind" = literal  # meaning`."""
     tree = ast.parse(source)
     comments = {
@@ -160,6 +158,7 @@ def parse_cell(source: str) -> Iterable[Parameter]:
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
+    declared = {}
     for node in tree.body:
         line = source.splitlines()[node.lineno - 1]
         if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
@@ -173,7 +172,8 @@ def parse_cell(source: str) -> Iterable[Parameter]:
             )
         parameter = Parameter(node.target.id, node.annotation.value, ast.literal_eval(node.value), meaning)
         parameter.check(parameter.default)
-        yield parameter
+        declared[parameter.name] = parameter
+    return declared
 
 
 def check_all(declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,6 +110,7 @@ class LossySplit:
     def __init__(self, split: Split, *, rate: float, seed: int) -> None:
         self.whole, self.rate, self.seed = split, rate, seed
         self.name, self.spec, self.standin, self.fingerprint = split.name, split.spec, split.standin, split.fingerprint
+        self.labels, self.ids = split.labels, split.ids  # no sample loses those
 
     @cached_property
     def lost(self) -> dict[str, str]:
@@ -126,11 +127,3 @@ class LossySplit:
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
-
-    def labels(self) -> np.ndarray:
-        """Return all labels without decoding a sample."""
-        return self.whole.labels()
-
-    def ids(self) -> list[str]:
-        """Return all ids without decoding a sample."""
-        return self.whole.ids()

@@ -1,8 +1,54 @@
 """Early and late fusion transformers with one call signature: `build_model(...)(batch.modalities) -> FusionOutput`."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
 from mmwa_utils.fusion.base import FusionModel, n_outputs
 from mmwa_utils.fusion.config import EncoderName, FusionName, ModelConfig
 from mmwa_utils.fusion.early import EarlyFusion
-from mmwa_utils.fusion.factory import build_model
 from mmwa_utils.fusion.late import LateFusion
 from mmwa_utils.fusion.output import FusionOutput
+from mmwa_utils.types import DatasetSpec
+
+Pretrained = str | Path | Mapping[str, str | Path] | None
+
+
+def build_model(
+    spec: DatasetSpec, *, fusion: FusionName, config: ModelConfig, pretrained: Pretrained = None
+) -> FusionModel:
+    """Build a fusion model for a dataset; random weights come from torch's global generator.
+
+    Args:
+        spec: the dataset's modalities and task.
+        fusion: "early" (ViLT) or "late" (an encoder per modality).
+        config: sizes, usually `ModelConfig.for_profile(...)`.
+        pretrained: local folder or hub name of ViLT weights for early fusion; a mapping from modality name to
+            such a place for late fusion; None for random weights.
+
+    Raises:
+        ValueError: an unknown fusion, or `pretrained` in the other fusion's form.
+
+    Example:
+        >>> import torch
+        >>> from mmwa_utils.types import ModalityBatch, ModalitySpec
+        >>> views = (ModalitySpec("left", "stream", width=4, max_length=8), ModalitySpec("right", "stream", 4, 8))
+        >>> spec = DatasetSpec("views", views, "multiclass", 10, tuple("0123456789"), "accuracy")
+        >>> model = build_model(spec, fusion="late", config=ModelConfig.for_profile("smoke"))
+        >>> view = ModalityBatch(torch.randn(2, 8, 4), torch.ones(2, 8, dtype=torch.bool))
+        >>> output = model({"left": view, "right": view})
+        >>> tuple(output.logits.shape), tuple(output.tokens["last"]["left"].values.shape)
+        ((2, 10), (2, 8, 32))
+    """
+    if fusion == "early":
+        if isinstance(pretrained, Mapping):
+            raise ValueError("pretrained: early fusion has one transformer, give one folder or hub name, not a mapping")
+        return EarlyFusion(spec, config, pretrained=pretrained)
+    if fusion == "late":
+        if pretrained is not None and not isinstance(pretrained, Mapping):
+            raise ValueError(
+                "pretrained: late fusion has an encoder per modality, give {modality name: folder or hub name}"
+            )
+        return LateFusion(spec, config, pretrained=pretrained)
+    raise ValueError(f"fusion {fusion!r} is unknown: use 'early' or 'late'")
