@@ -24,6 +24,8 @@ Resamples = Float[np.ndarray, " resamples"]
 SeedResamples = Float[np.ndarray, "resamples seeds"]
 Verdict = Literal["helps", "hurts", "cannot tell"]
 SEED_DRAWS = 100
+LEVEL = 0.95
+"""Coverage of every interval by itself; nothing is corrected for looking at several."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def measure(task: Task, metric: str, truth: Truth, logits: Logits, counts: Count
     return METRICS[task][metric](truth, logits, counts)
 
 
-def interval(values: Resamples, level: float = 0.95) -> Interval:
+def interval(values: Resamples) -> Interval:
     """Return a quantity with its percentile bootstrap interval over samples.
 
     Resamples in which the quantity is undefined are left out; with fewer than half of them defined the interval is
@@ -72,26 +74,26 @@ def interval(values: Resamples, level: float = 0.95) -> Interval:
     >>> interval(measure("regression", "mae", truth, truth[:, None] + 1.0, draw_counts(50, 20)))
     Interval(value=1.0, low=1.0, high=1.0)
     """
-    return Interval(float(values[0]), *percentiles(values[1:], level))
+    return Interval(float(values[0]), *percentiles(values[1:]))
 
 
-def percentiles(drawn: Float[np.ndarray, " draws"], level: float = 0.95) -> tuple[float, float]:
+def percentiles(drawn: Float[np.ndarray, " draws"]) -> tuple[float, float]:
     """Return the central interval of the defined draws; NaN where fewer than half are defined."""
     defined = drawn[np.isfinite(drawn)]
     if 2 * len(defined) < len(drawn):
         return float("nan"), float("nan")
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
-def half_width(values: Float[np.ndarray, " seeds"], level: float = 0.95) -> float:
+def half_width(values: Float[np.ndarray, " seeds"]) -> float:
     """Return half the length of Student's interval of a mean over seeds; one seed has none (NaN)."""
     if len(values) < 2:
         return float("nan")
-    return float(stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def joint_interval(values: SeedResamples, seed: Sequence[int], level: float = 0.95) -> Interval:
+def joint_interval(values: SeedResamples, seed: Sequence[int]) -> Interval:
     """Return a mean over seeds with an interval over seeds and samples jointly.
 
     A draw takes a resample of the test samples, *the same one for all runs*, and adds to the mean over seeds a seed's
@@ -102,7 +104,6 @@ def joint_interval(values: SeedResamples, seed: Sequence[int], level: float = 0.
     Args:
         values: of each seed, on the samples themselves (first row) and on resamples that all seeds share.
         seed: of the draws of the seeds' share.
-        level: coverage.
 
     Returns:
         The ends are NaN for a single seed, or where most resamples leave the quantity undefined.
@@ -111,7 +112,7 @@ def joint_interval(values: SeedResamples, seed: Sequence[int], level: float = 0.
     low = high = float("nan")
     if values.shape[1] > 1 and 2 * defined.sum() >= len(defined):
         drawn = joint_draws(values[np.concatenate([[True], defined])], seed)
-        low, high = percentiles(drawn.ravel(), level)
+        low, high = percentiles(drawn.ravel())
     return Interval(float(values[0].mean()), low, high)
 
 
@@ -123,21 +124,18 @@ def joint_draws(values: SeedResamples, seed: Sequence[int]) -> Float[np.ndarray,
     return values[1:].mean(axis=1)[:, None] + error * share
 
 
-def paired_row(
-    values: SeedResamples, seed: Sequence[int], *, higher_is_better: bool = True, level: float = 0.95
-) -> dict[str, Any]:
+def paired_row(values: SeedResamples, seed: Sequence[int], *, higher_is_better: bool = True) -> dict[str, Any]:
     """Return a row of a table paired by seed: seeds, difference, low, high, verdict.
 
     Args:
         values: the difference of each seed's pair, as in `joint_interval`.
         seed: as in `joint_interval`.
         higher_is_better: which sign of the difference is the better one.
-        level: coverage of this one interval; nothing is corrected for looking at several.
 
     >>> paired_row(np.zeros((9, 2)), [0])
     {'seeds': 2, 'difference': 0.0, 'low': 0.0, 'high': 0.0, 'verdict': 'cannot tell'}
     """
-    found = joint_interval(values, seed, level)
+    found = joint_interval(values, seed)
     said = verdict(found.low, found.high, higher_is_better=higher_is_better)
     return {"seeds": values.shape[1], "difference": found.value, "low": found.low, "high": found.high, "verdict": said}
 
