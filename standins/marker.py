@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmwa_utils.datasets import DatasetError
-from mmwa_utils.datasets._files import MARKER, read_json
+from mmwa_utils.datasets._files import MARKER, parse_json, read_bytes
 
 VERSION = 1
 """Changes when a writer's output changes, so that no folder of an older writer is taken for a newer one's."""
@@ -35,7 +35,7 @@ def read_marker(root: Path) -> Marker | None:
     path = root / MARKER
     if not path.is_file():
         return None
-    value: Any = read_json(path)
+    value: Any = parse_json(read_bytes(path), path)
     fields = ("dataset", "samples", "seed", "version")
     if not isinstance(value, dict) or any(name not in value for name in fields):
         raise DatasetError(path, f"expected the keys {', '.join(fields)}.", remedy="Write the stand-in again.")

@@ -123,11 +123,6 @@ def read_bytes(path: Path, *, remedy: str | None = None, limit: int = 2_000_000_
         raise DatasetError(path, f"cannot be read ({error.strerror}).", remedy=remedy) from None
 
 
-def read_json(path: Path, *, remedy: str | None = None) -> Any:
-    """Return the value of a whole JSON file."""
-    return parse_json(read_bytes(path, remedy=remedy), path)
-
-
 def read_json_lines(path: Path, *, remedy: str | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) of a JSON-lines file; empty lines are skipped."""
     for number, line in enumerate(read_bytes(path, remedy=remedy).split(b"\n"), start=1):

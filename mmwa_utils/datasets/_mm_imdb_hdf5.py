@@ -112,9 +112,7 @@ def _check_arrays(file: Any, path: Path) -> None:
 def _columns(file: Any, path: Path) -> list[int]:
     """Return the columns of the file's genres in the order of `GENRES`."""
     at = "attribute 'target_names' of 'genres'"
-    raw = file["genres"].attrs.get("target_names")
-    if raw is None:
-        raise DatasetError(path, "is missing.", at=at)
+    raw = file["genres"].attrs.get("target_names", "null")
     names = parse_json(raw if isinstance(raw, bytes) else str(raw).encode(), path, at=at)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DatasetError(path, "expected a list of genre names.", at=at)

@@ -1,7 +1,7 @@
 """Released pickles converted once: one memory-mapped safetensors file per split, with the SHA-256 of what it came from.
 
 A released pickle must be read whole, which takes as much memory as the dataset. So it is read once, and its sequences
-are laid end to end, without padding, in a file of which a sample then reads only its own steps.
+are laid end to end, without padding, in a file from which a sample then reads only its own steps.
 """
 
 from __future__ import annotations

@@ -61,6 +61,7 @@ WIDTHS = {name: {"text": 768, "vision": 35, "audio": 74} for name in FILES}
 WIDTHS[MULTIBENCH] = {"text": 300, "vision": 35, "audio": 74}
 """Features of a step: GloVe (or, in MMSA's files, BERT) vectors, Facet features, COVAREP features."""
 
+File = Literal["mosei_senti_data.pkl", "aligned_50.pkl", "unaligned_50.pkl"]
 Words = Literal["features", "raw"]
 """How the text is read: the file's feature vectors, or (MMSA's files) the words themselves for a tokenizer."""
 
@@ -75,8 +76,6 @@ def recognise(root: Path) -> str | None:
 
 
 def _find(root: Path, file: str | None) -> str:
-    if file is not None and file not in FILES:
-        raise ValueError(f"file is {file!r}, expected one of {', '.join(FILES)}")
     wanted = FILES if file is None else (file,)
     if found := [name for name in _present(root) if name in wanted]:
         return found[0]
@@ -100,7 +99,7 @@ SPEC = _specification(MULTIBENCH, "features")
 """Of MultiBench's file. A split's own specification adds the longest sequence of each modality."""
 
 
-def open_split(root: Path, split: str, *, file: str | None = None, words: Words = "features") -> SequenceSplit:
+def open_split(root: Path, split: str, *, file: File | None = None, words: Words = "features") -> SequenceSplit:
     """Return one split; the pickle is converted when it is first opened, and then only its index is read.
 
     `file` chooses among several files in the folder; `words="raw"` gives the text of MMSA's files as strings for a

@@ -165,20 +165,16 @@ def check(root: Path, report: Report) -> None:
             if stay.subject_id is not None and owner.setdefault(stay.subject_id, split) != split:
                 where = f"{stay.subject_id} in {owner[stay.subject_id]} and {split}"
                 report.problem("patient in two splits", where, fatal=False)
-        _check_series(report, split, [series_folder(root, split) / stay.name for stay in stays])
+        times = 0
+        for path in (series_folder(root, split) / stay.name for stay in stays):
+            try:
+                times += sum(read_timeseries(path).repairs.values())
+            except DatasetError as error:
+                report.problem(f"{'unusable' if path.is_file() else 'missing'} time series", str(error), fatal=True)
+        if times:
+            report.count(f"{split}: repaired, values not finite or rows out of order", times)
         xrays = [root / "resized" / f"{name}.jpg" for name in paired]
         for path in xrays:
             if not path.is_file():
                 report.problem('missing X-ray (missing_images="absent" reads on without)', str(path), fatal=False)
         report.check_images([path for path in xrays if path.is_file()])
-
-
-def _check_series(report: Report, split: str, paths: Sequence[Path]) -> None:
-    repairs = 0
-    for path in paths:
-        try:
-            repairs += sum(read_timeseries(path).repairs.values())
-        except DatasetError as error:
-            report.problem(f"{'unusable' if path.is_file() else 'missing'} time series", str(error), fatal=True)
-    if repairs:
-        report.count(f"{split}: repaired, values not finite or rows out of order", repairs)

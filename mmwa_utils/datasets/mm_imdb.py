@@ -130,7 +130,7 @@ def _poster(root: Path, film: str) -> Path:
 def _read_splits(root: Path) -> dict[str, list[str]]:
     """Return the film ids of each split, checked: known keys, seven digits, no film twice."""
     path = root / "split.json"
-    value = _files.read_json(path, remedy="See `mmwa data where mm_imdb`.")
+    value = _files.parse_json(_files.read_bytes(path, remedy="See `mmwa data where mm_imdb`."), path)
     owner: dict[str, str] = {}
     splits: dict[str, list[str]] = {}
     for split, key in _KEYS.items():

@@ -89,7 +89,7 @@ def _external(file: h5py.File) -> None:
         (_replace("imdb_ids", shape=(N,), dtype="i4"), "dataset 'imdb_ids': has shape"),
         (_link, "dataset 'features': expected a dataset of this file"),
         (_external, "dataset 'features': refers to another file"),
-        (lambda file: file["genres"].attrs.__delitem__("target_names"), "'target_names' of 'genres': is missing"),
+        (lambda file: file["genres"].attrs.__delitem__("target_names"), "'target_names' of 'genres': expected a list"),
         (lambda file: file["genres"].attrs.__setitem__("target_names", '["Drama"]'), "lacks Action"),
         (lambda file: file["genres"].attrs.__setitem__("target_names", "["), "is not JSON"),
         (lambda file: file["genres"].__setitem__((15552, 1), 7), "dataset 'genres': expected 0 and 1 only"),
