@@ -18,9 +18,9 @@ BUILD_VARIABLE = "MMWA_BUILD"
 """Environment variable that names the build folder; the runner and the graph set it for the notebooks."""
 
 
-def find_root(start: Path | None = None) -> Path:
-    """Return the nearest folder upward that holds the book's `_config.yml`, or the folder itself."""
-    here = (start or Path.cwd()).resolve()
+def find_root() -> Path:
+    """Return the nearest folder from here upward that holds the book's `_config.yml`, or the folder itself."""
+    here = Path.cwd().resolve()
     for folder in (here, *here.parents):
         if (folder / "_config.yml").is_file() and (folder / "notebooks").is_dir():
             return folder
@@ -35,7 +35,7 @@ def build_folder() -> Path:
 
 @functools.cache  # what this process loaded, even if a file is edited meanwhile
 def source_hash(*rooms: str) -> str:
-    """Return the SHA-256 (hex) of the package's source files, of the named rooms only if any is named.
+    """Return the SHA-256 (hex) of the package's source files in the named rooms.
 
     Args:
         rooms: modules or folders of `mmwa_utils`, such as "ot" or "alignment.py".
@@ -46,9 +46,8 @@ def source_hash(*rooms: str) -> str:
     False
     """
     package = Path(mmwa_utils.__file__).parent
-    roots = [package / room for room in rooms] if rooms else [package]
     digest = hashlib.sha256()
-    for root in roots:
+    for root in (package / room for room in rooms):
         for file in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
             digest.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
@@ -71,11 +70,10 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def device_name(device: torch.device | None = None) -> str:
-    """Name a device for people: the accelerator's model, or the processor with the threads in use."""
-    device = device or default_device()
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+def device_name() -> str:
+    """Name the default device for people: the accelerator's model, or the processor with the threads in use."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
     threads = torch.get_num_threads()
     return f"CPU ({platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
 

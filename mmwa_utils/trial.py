@@ -22,8 +22,6 @@ from mmwa_utils.training import comparison as compare
 from mmwa_utils.training.estimate import SUSTAINED, estimate_epoch
 from mmwa_utils.types import Sample
 
-ARMS = ("none", "wasserstein")
-
 
 @dataclass
 class Trial:
@@ -35,13 +33,9 @@ class Trial:
     chapter: Chapter
     base: RunConfig
     data: RunData
+    fusions: Sequence[str]
     configs: Sequence[RunConfig] = ()
     runs: Sequence[Run] = ()
-
-    @property
-    def fusions(self) -> Sequence[str]:
-        """Return the fusions that the chapter compares."""
-        return self.chapter.parameters["fusions"]
 
     @classmethod
     def open(cls, chapter: Chapter, dataset: Any, **options: Any) -> Trial:
@@ -62,7 +56,7 @@ class Trial:
             chapter.uses(f"{dataset} {name}", split.fingerprint[:16])
         if data.standin:
             chapter.standin_banner()
-        return cls(chapter, base, data)
+        return cls(chapter, base, data, given["fusions"])
 
     def show(self, table: pd.DataFrame, caption: str, *, digits: int = 3) -> None:
         """Render a table of this dataset; a stand-in's says that it is one."""
@@ -78,12 +72,11 @@ class Trial:
         seeds = given["seeds"] or study.SEEDS[given["profile"]]
         numbers = {name: given[name] for name in ("lr", "alpha", "beta")}
         for fusion in self.fusions:
-            weights = pretrained.get(fusion)
-            config = study.choose_setting(self.base, fusion, pretrained=weights, seed=seeds[0], **numbers)
+            numbers["pretrained"] = pretrained.get(fusion)
+            config = study.choose_setting(self.base, fusion, seed=seeds[0], **numbers)
+            setting = (f"{value:g}" for value in (config.alignment.alpha, config.alignment.beta, config.lr))
             configs = compare.grid(config, seeds=seeds, fusions=[fusion])
-            setting = (config.alignment.alpha, config.alignment.beta, config.lr)
-            cost = compare.forecast(configs)
-            rows.append([fusion, *(f"{value:g}" for value in setting), cost.runs, cost.found, cost.seconds])
+            rows.append([fusion, *setting, *vars(compare.forecast(configs)).values()])
             self.configs += configs
         columns = ["fusion", "alpha", "beta", "learning rate", "runs", "in the store", "seconds for the others"]
         self.show(pd.DataFrame(rows, columns=columns), "Settings, and what the runs will take", digits=0)
@@ -114,7 +107,7 @@ class Trial:
         rows, standin = len(self.fusions), self.data.standin
         _, axes = figure(rows, 2, width=8, height=2.9 * rows, standin=standin, squeeze=False)
         for (left, right), fusion in zip(axes, self.fusions, strict=True):
-            both = {alignment: self.histories(fusion, alignment) for alignment in ARMS}
+            both = {alignment: self.histories(fusion, alignment) for alignment in compare.ARMS}
             draw.learning_curves(left, both, "task_loss", label=loss, title=f"{fusion} fusion")
             draw.learning_curves(right, both, f"val_{self.data.spec.metric}", label=score, title=f"{fusion} fusion")
 
@@ -185,11 +178,10 @@ class Trial:
             tokens: fusion -> modality -> number of tokens.
             others: operations per sample, in late fusion, of encoders that are no transformers.
         """
-        rows = []
+        rows = {}
         for fusion, lengths in tokens.items():
             config = RunConfig.for_profile("paper", dataset=self.base.dataset, fusion=fusion)
-            cost = estimate_epoch(config, samples=samples, tokens=lengths, others=others * (fusion == "late"))
-            rows.append({"fusion": fusion, **cost})
-        table = pd.DataFrame(rows)
+            rows[fusion] = estimate_epoch(config, samples=samples, tokens=lengths, others=others)
+        table = pd.DataFrame(rows).T.rename_axis("fusion").reset_index()
         self.chapter.show(table, caption=f"Computed from shapes at an assumed {SUSTAINED / 1e12:.0f} TFLOP/s")
         return table

@@ -25,6 +25,7 @@ from mmwa_utils.training.store import Predictions, Run, RunStore, run_key
 from mmwa_utils.types import Task
 
 BASELINE = "none"
+ARMS = (BASELINE, "wasserstein")
 _ARM = ["dataset", "fusion", "alignment"]
 _BAYES_NAMES = {"acc2": "accuracy_2", "acc7": "accuracy_7"}
 _DATA_FIELDS = {"dataset", "data_root", "options", "samples", "data_seed"}
@@ -35,7 +36,7 @@ def grid(
     *,
     seeds: Sequence[int],
     fusions: Sequence[str] = ("early", "late"),
-    alignments: Sequence[str] = (BASELINE, "wasserstein"),
+    alignments: Sequence[str] = ARMS,
 ) -> tuple[RunConfig, ...]:
     """Return the runs of a comparison: `base` for each fusion, alignment and seed.
 
@@ -78,15 +79,20 @@ class Forecast:
     """Predicted wall time of the others on this machine; None where no run of their kind was ever timed here."""
 
 
-def forecast(configs: Sequence[RunConfig], *, store: RunStore | None = None) -> Forecast:
+def forecast(configs: Sequence[RunConfig]) -> Forecast:
     """Predict the time of training a grid from the times of the stored runs of the same dataset, fusion and profile.
 
     A run's time is taken to be proportional to samples x epochs. The first run of a kind has no precedent: train
     one and ask again.
     """
-    store = store if store is not None else RunStore()
-    keys = _keys(configs)
-    missing = [config for config, key in zip(configs, keys, strict=True) if store.find(key) is None]
+    store, missing = RunStore(), []
+    fingerprints: dict[str, str] = {}  # data that several runs share are opened once
+    for config in configs:
+        shared = config.model_dump_json(include=_DATA_FIELDS)
+        if shared not in fingerprints:
+            fingerprints[shared] = open_data(config).fingerprint
+        if store.find(run_key(config, fingerprints[shared])) is None:
+            missing.append(config)
     paces: dict[tuple[str, ...], list[float]] = {}
     for run in store if missing else ():
         done = run.provenance
@@ -100,24 +106,11 @@ def _kind(config: RunConfig) -> tuple[str, ...]:
     return config.dataset, config.fusion, config.profile, str(config.data_root)
 
 
-def _keys(configs: Sequence[RunConfig]) -> list[str]:
-    """Return the runs' keys; data that several runs share are opened once."""
-    fingerprints: dict[str, str] = {}
-    for config in configs:
-        shared = config.model_dump_json(include=_DATA_FIELDS)
-        if shared not in fingerprints:
-            fingerprints[shared] = open_data(config).fingerprint
-    return [run_key(config, fingerprints[config.model_dump_json(include=_DATA_FIELDS)]) for config in configs]
-
-
-def train_all(
-    configs: Sequence[RunConfig], *, store: RunStore | None = None, progress: bool | None = None
-) -> tuple[Run, ...]:
+def train_all(configs: Sequence[RunConfig], *, progress: bool | None = None) -> tuple[Run, ...]:
     """Train each run or find it in the store, in order, behind one progress bar with the time that is left.
 
     Args:
         configs: what to train, such as `grid(...)`.
-        store: where runs are kept; by default `_build/runs`.
         progress: show progress bars; None shows them unless the graph runs the notebook.
     """
     shown = project.BUILD_VARIABLE not in os.environ if progress is None else progress
@@ -126,13 +119,11 @@ def train_all(
     for config in bar:
         bar.set_postfix_str(f"{config.fusion}, {config.alignment.name}, seed {config.seed}")
         # A run of the paper's size lasts for hours and has a bar of its own; many short ones would only flicker.
-        runs.append(train(config, store=store, progress=shown and config.profile == "paper"))
+        runs.append(train(config, progress=shown and config.profile == "paper"))
     return tuple(runs)
 
 
-def select(
-    candidates: Sequence[RunConfig], *, store: RunStore | None = None, progress: bool | None = None
-) -> RunConfig:
+def select(candidates: Sequence[RunConfig]) -> RunConfig:
     """Train candidates and return the one with the best validation metric; the test split is not looked at.
 
     Of equal ones the first wins: order them from the one you would rather have. A single one is not trained: there is
@@ -140,7 +131,7 @@ def select(
     """
     if len(candidates) == 1:
         return candidates[0]
-    runs, spec = train_all(candidates, store=store, progress=progress), candidates[0].spec
+    runs, spec = train_all(candidates), candidates[0].spec
     scores = np.array([run.metrics["val"][spec.metric]["value"] for run in runs])
     return candidates[int(np.nanargmax(scores if spec.higher_is_better else -scores))]
 
@@ -254,7 +245,7 @@ def error_cases(runs: Sequence[Run], *, fusion: str) -> pd.DataFrame:
     """
     task = runs[0].config.spec.task
     columns: dict[str, Any] = {}
-    for name, wanted in (("baseline", BASELINE), ("aligned", "wasserstein")):
+    for name, wanted in zip(("baseline", "aligned"), ARMS, strict=True):
         chosen = [r for r in runs if r.config.fusion == fusion and r.config.alignment.name == wanted]
         if not chosen:
             raise ValueError(f"runs: none with {fusion} fusion and alignment {wanted!r}")

@@ -30,7 +30,7 @@ def estimate_epoch(
         config: the run; its profile gives the transformers' sizes.
         samples: training samples.
         tokens: tokens of each modality. In late fusion a text and an image have transformers of their own first.
-        others: operations per sample of encoders that are no transformers, in the forward pass.
+        others: operations per sample, in the forward pass of late fusion, of encoders that are no transformers.
 
     >>> config = RunConfig.for_profile("paper", dataset="hateful_memes")
     >>> cost = estimate_epoch(config, samples=8500, tokens={"text": 40, "image": 145})
@@ -44,7 +44,7 @@ def estimate_epoch(
         own = {name: config.encoders.get(name, ENCODERS[kinds[name]][0]) for name in tokens}
         passes += [(sizes.encoder, length) for name, length in tokens.items() if own[name] in ("bert", "vit")]
     batch = config.device_batch_size or config.batch_size
-    flops, memory = 3 * samples * others, 0.0
+    flops, memory = 3 * samples * others * (config.fusion == "late"), 0.0
     for size, n in passes:
         width, layers = size.dim, size.layers
         flops += 3 * samples * layers * n * (24 * width**2 + 4 * n * width)

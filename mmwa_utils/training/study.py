@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmwa_utils.parameters import Profile
-from mmwa_utils.training.comparison import BASELINE, grid, select, setting_grid, vary
+from mmwa_utils.training.comparison import ARMS, grid, select, setting_grid, vary
 from mmwa_utils.training.config import ConfigError, DatasetName, RunConfig
 
 PAPER_ALPHAS = (0.1, 0.2, 1.0, 5.0)
@@ -109,7 +109,7 @@ def chapter_configs(
             return configs
     if dataset == "digits":
         return grid(digits_base(profile), seeds=SEEDS[profile], fusions=["late"],
-                    alignments=[BASELINE, "wasserstein", *RIVALS])  # fmt: skip
+                    alignments=[*ARMS, *RIVALS])  # fmt: skip
     if profile == "paper":
         chapter = CHAPTERS[dataset]
         raise ConfigError(
@@ -139,7 +139,7 @@ def measured_configs(
         rivals: the alternatives of `RIVALS` too, each with the aligned run's settings and its own loss.
     """
     configs = [c for c in chapter_configs(dataset, profile, saved=saved) if c.fusion in fusions]
-    plain, aligned = ([c for c in configs if c.alignment.name == name] for name in (BASELINE, "wasserstein"))
+    plain, aligned = ([c for c in configs if c.alignment.name == name] for name in ARMS)
     names = RIVALS if rivals else ()
     others = [vary(c, alignment={**c.alignment.model_dump(), "name": name}) for name in names for c in aligned]
     return (*plain, *aligned, *others)

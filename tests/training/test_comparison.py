@@ -17,7 +17,7 @@ from mmwa_utils import datasets
 from mmwa_utils.evaluation.metrics import compute_metrics
 from mmwa_utils.files import write_json
 from mmwa_utils.fusion import ModelConfig
-from mmwa_utils.training import Run, RunConfig, RunStore, open_data
+from mmwa_utils.training import Run, RunConfig, open_data
 from mmwa_utils.training import comparison as compare
 from mmwa_utils.training.estimate import estimate_epoch
 from tests.training.tiny import tiny_config
@@ -142,20 +142,19 @@ def test_error_cases_are_errors_of_probabilities(tmp_path: Path) -> None:
 
 def test_a_grid_is_trained_once_selected_by_validation_and_forecast(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("MMWA_BUILD", str(tmp_path))
-    store = RunStore(tmp_path / "runs")
     base = tiny_config(alignment=WASSERSTEIN, epochs=1)
     configs = compare.grid(base, seeds=[0], fusions=["late"])
-    assert compare.forecast(configs, store=store).seconds is None
-    runs = compare.train_all(configs, store=store, progress=False)
-    again = compare.forecast(configs, store=store)
+    assert compare.forecast(configs).seconds is None
+    runs = compare.train_all(configs, progress=False)
+    again = compare.forecast(configs)
     assert (again.found, again.seconds) == (2, 0.0)
-    more = compare.forecast(compare.grid(base, seeds=[0, 1], fusions=["late"]), store=store)
+    more = compare.forecast(compare.grid(base, seeds=[0, 1], fusions=["late"]))
     assert more.seconds is not None
     assert more.seconds > 0
     for run in runs:  # selection must not need the test split's results
         metrics = {"val": run.metrics["val"]}
         write_json(run.folder / "metrics.json", metrics)
-    selected = compare.select(configs, store=store, progress=False)
+    selected = compare.select(configs)
     best = max(runs, key=lambda run: run.metrics["val"]["accuracy"]["value"])
     assert selected == best.config
 
