@@ -30,17 +30,18 @@ class DatasetError(ValueError):
     def __init__(
         self, path: Path | str, problem: str | None = None, *, at: str | None = None, remedy: str | None = None
     ) -> None:
-        self.path, self.problem, self.at, self.remedy = Path(path), problem or "", at, remedy
         where = f"{path}" if at is None else f"{path}, {at}"
         super().__init__(where if problem is None else f"{where}: {problem}" + ("" if remedy is None else f" {remedy}"))
 
 
-def inside(root: Path, relative: str) -> Path:
+def inside(root: Path, relative: str, *, named_in: Path | None = None, at: str | None = None) -> Path:
     """Return the path of a file named in a dataset, which must lie in the dataset's folder.
 
     Args:
         root: the dataset's folder.
         relative: a value read from a file, with forward slashes.
+        named_in: that file, for the error; without it the error names the folder.
+        at: where in that file.
 
     Raises:
         DatasetError: for an absolute path, a `..`, a drive or a NUL, and for a link that leads out of the folder.
@@ -52,17 +53,18 @@ def inside(root: Path, relative: str) -> Path:
     mmwa_utils.datasets._files.DatasetError: /data/memes: the path '../../etc/passwd' leaves the dataset's folder...
     """
     pure = PurePosixPath(relative)
-    remedy = "Expected a relative path without '..', such as 'img/02345.png'."
+    remedy, source = "Expected a relative path without '..', such as 'img/02345.png'.", named_in or root
     if not relative or pure.is_absolute() or ".." in pure.parts or any(c in relative for c in "\0\\:"):
-        raise DatasetError(root, f"the path {relative[:80]!r} leaves the dataset's folder.", remedy=remedy)
+        raise DatasetError(source, f"the path {relative[:80]!r} leaves the dataset's folder.", at=at, remedy=remedy)
     if not relative.isprintable() or any(len(part.encode()) > 255 for part in pure.parts) or len(relative) > 1000:
-        raise DatasetError(root, f"the path {relative[:80]!r} is no name of a file.", remedy=remedy)
+        raise DatasetError(source, f"the path {relative[:80]!r} is no name of a file.", at=at, remedy=remedy)
     path = root / pure
     # A folder that is itself a link is the user's choice; a link inside it that leads elsewhere is not.
     if any(part.is_symlink() for part in (path, *path.parents[: len(pure.parts) - 1])):
         real = path.resolve()
         if not real.is_relative_to(root.resolve()):
-            raise DatasetError(root, f"the link {relative!r} leads to {real}, outside the folder.", remedy=remedy)
+            problem = f"the link {relative!r} leads to {real}, outside the folder."
+            raise DatasetError(source, problem, at=at, remedy=remedy)
     return path
 
 

@@ -14,8 +14,9 @@ read too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +115,7 @@ def _row(value: dict[str, Any], root: Path, pictures: set[str], path: Path, at: 
         raise DatasetError(path, "has no 'label'.", at=at, remedy=remedy)
     if type(value["label"]) is not int or value["label"] not in (0, 1):
         raise DatasetError(path, f"expected the label 0 or 1, found {value['label']!r}.", at=at)
-    try:
-        image = _find(value["img"], root, pictures)
-    except DatasetError as error:
-        raise DatasetError(path, error.problem, at=at, remedy=error.remedy) from None
+    image = _find(value["img"], pictures, partial(_files.inside, root, named_in=path, at=at))
     return _Row(_padded(str(value["id"])), value["text"], value["label"], image)
 
 
@@ -126,14 +124,14 @@ def _padded(identifier: str) -> str:
     return identifier.zfill(5) if identifier.isdigit() else identifier
 
 
-def _find(value: str, root: Path, pictures: set[str]) -> Path | None:
+def _find(value: str, pictures: set[str], inside: Callable[[str], Path]) -> Path | None:
     """Return the picture of a line, whether its name or the file's is padded or not."""
-    path = _files.inside(root, value)
-    if path.parent != root / "img":
+    path = inside(value)
+    if path.parent != inside("img"):
         return path if path.is_file() else None
     for stem in (path.stem, _padded(path.stem), path.stem.lstrip("0") or "0"):
         if (name := stem + path.suffix) in pictures:
-            return _files.inside(root, f"img/{name}")
+            return inside(f"img/{name}")
     return None
 
 

@@ -141,10 +141,8 @@ def _pair(path: Path, admissions: pd.DataFrame, repairs: Counter[str]) -> dict[i
     table.cells["taken"] = _taken(table.cells["StudyDate"], table.cells["StudyTime"])
     repairs[f"{METADATA}: X-ray with a broken date left out"] += table.keep(table.cells["taken"].notna())
     for line, name in table.cells["dicom_id"].items():
-        try:
-            inside(path.parent, f"{name}.jpg")  # the name becomes a path, so it must not lead anywhere else
-        except DatasetError as error:
-            raise DatasetError(path, error.problem, at=f"line {line}, dicom_id", remedy=error.remedy) from None
+        # The name becomes a path, so it must not lead anywhere else.
+        inside(path.parent, f"{name}.jpg", named_in=path, at=f"line {line}, dicom_id")
     near = table.cells.merge(admissions.reset_index()[["stay_id", "subject_id", "intime"]], on="subject_id")
     chosen = near[(near["taken"] - near["intime"]).between(pd.Timedelta(0), pd.Timedelta(hours=HOURS))]
     return chosen.sort_values(["taken", "dicom_id"]).groupby("stay_id")["dicom_id"].last().to_dict()
