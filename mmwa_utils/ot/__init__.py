@@ -9,17 +9,5 @@ The convention is `min <P, C> + epsilon KL(P | a b^T)`; see `sinkhorn`.
 
 from . import reference
 from ._autograd import ConvergenceWarning
-from ._divergence import DivergenceResult, sinkhorn_divergence
-from ._solver import SinkhornResult, sinkhorn
+from ._solver import DivergenceResult, SinkhornResult, sinkhorn, sinkhorn_divergence
 from .costs import cosine_cost, sqeuclidean_cost
-
-__all__ = [
-    "ConvergenceWarning",
-    "DivergenceResult",
-    "SinkhornResult",
-    "cosine_cost",
-    "reference",
-    "sinkhorn",
-    "sinkhorn_divergence",
-    "sqeuclidean_cost",
-]

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ._host import empty
-from ._problem import Problem, Solution, choose, potential_dtype
+from ._problem import Problem, Solution, choose, unsolved
 
 # Added to the implicit system, whose smallest eigenvalue is 1 - rho: plans of separate blocks make it singular.
 RIDGE = 1e-13
@@ -42,33 +42,21 @@ def is_plain(*tensors: Tensor) -> bool:
 
 def solve(problem: Problem) -> Solution:
     """The solution by the fastest back end, in eager mode without a detour through the dispatcher."""
-    cost, a, b = problem.cost.detach(), problem.a.detach(), problem.b.detach()
-    call = _solve if is_plain(cost) else solve_operator
-    return Solution(*call(cost, a, b, problem.epsilon, problem.tol, problem.max_iter))
+    call = _solve if is_plain(problem.cost) else solve_operator
+    return Solution(*call(problem.cost.detach(), problem.a.detach(), problem.b.detach(), *problem[3:]))
 
 
 def _solve(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tol: float, max_iter: int) -> Solved:
     if cost.numel() == 0:
-        return _blank(cost)
+        return Solution(*(found.zero_() for found in unsolved(cost, plan=torch.empty_like(cost))))
     found = choose(cost).solve(Problem(cost, a, b, epsilon, tol, max_iter))
     if cost.is_cpu:  # elsewhere a look at the errors would make the host wait: read `converged`
         _warn(found.marginal_error, tol, max_iter)
-    return found.f, found.g, found.plan, found.n_iter, found.marginal_error
-
-
-def _blank(cost: Tensor) -> Solved:
-    batch, n, m = cost.shape
-    wide = cost.new_zeros(0, dtype=potential_dtype(cost.device))
-    n_iter = cost.new_zeros(batch, dtype=torch.int32)
-    return wide.new_zeros(batch, n), wide.new_zeros(batch, m), torch.zeros_like(cost), n_iter, wide.new_zeros(batch)
+    return found
 
 
 solve_operator = torch.library.custom_op("mmwa_ot::solve", _solve, mutates_args=())
-
-
-@solve_operator.register_fake
-def _(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tol: float, max_iter: int) -> Solved:
-    return _blank(cost)
+solve_operator.register_fake(lambda cost, *_: tuple(unsolved(cost, plan=torch.empty_like(cost))))
 
 
 def _warn(error: Float[Tensor, " batch"], tol: float, max_iter: int) -> None:

@@ -16,46 +16,36 @@ def require_float(name: str, tensor: Tensor) -> None:
         raise ValueError(f"{name} must be floating-point, found {tensor.dtype}: convert it with .float()")
 
 
-def require_shape(name: str, tensor: Tensor, shape: tuple[int, ...], why: str) -> None:
-    """Exactly this shape."""
+def require_batch(name: str, tensor: Tensor, axes: str) -> None:
+    """A floating-point tensor with these three axes."""
+    require_float(name, tensor)
+    if tensor.ndim != 3:
+        shape = tuple(tensor.shape)
+        raise ValueError(f"{name} must be {axes}, found shape {shape}: a batch of one is made with {name}[None]")
+
+
+def require_like(name: str, tensor: Tensor, shape: tuple[int, ...], other: str, device: torch.device) -> None:
+    """Exactly this shape, and the device of the main argument."""
     if tuple(tensor.shape) != shape:
-        raise ValueError(f"{name} must have shape {shape} ({why}), found {tuple(tensor.shape)}")
-
-
-def require_device(name: str, tensor: Tensor, device: torch.device, other: str) -> None:
-    """The device of the main argument."""
+        raise ValueError(f"{name} must have shape {shape} to go with {other}, found {tuple(tensor.shape)}")
     if tensor.device != device:
         raise ValueError(f"{name} is on {tensor.device} but {other} is on {device}: move one of them")
 
 
-def require_mask(name: str, mask: Tensor | None, shape: tuple[int, int], device: torch.device, other: str) -> None:
+def require_mask(name: str, mask: Tensor | None, shape: tuple[int, int], other: str, device: torch.device) -> None:
     """A boolean mask, True where there is a token, of this shape and on this device; or None."""
     if mask is None:
         return
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         found = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise ValueError(f"{name} must be a boolean tensor, True where there is a token, found {found}")
-    require_shape(name, mask, shape, f"batch and tokens of {other}")
-    require_device(name, mask, device, other)
+    require_like(name, mask, shape, other, device)
 
 
 def require_positive(name: str, number: float) -> None:
-    """A finite number above 0."""
-    if isinstance(number, Tensor):
-        raise ValueError(f"{name} must be a number, found a tensor of shape {tuple(number.shape)}: use .item()")
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{name} must be finite and above 0, found {number}")
-
-
-def require_tokens(x: Tensor, y: Tensor) -> None:
-    """Two batches of tokens, (batch, n, dim) and (batch, m, dim), on one device."""
-    for name, tokens in (("x", x), ("y", y)):
-        require_float(name, tokens)
-        if tokens.ndim != 3:
-            raise ValueError(f"{name} must be (batch, tokens, dim), found shape {tuple(tokens.shape)}")
-    if x.shape[0] != y.shape[0] or x.shape[2] != y.shape[2]:
-        raise ValueError(f"x and y must share batch and dim, found shapes {tuple(x.shape)} and {tuple(y.shape)}")
-    require_device("y", y, x.device, "x")
+    """A finite number above 0; no tensor, whose gradient would be lost."""
+    if isinstance(number, Tensor) or not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name} must be a finite number above 0, found {number}")
 
 
 def require_weights(name: str, weights: Tensor, mask: Tensor | None) -> None:

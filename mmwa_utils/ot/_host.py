@@ -14,7 +14,7 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Callable
-from threading import Thread
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -97,12 +97,8 @@ def share(batch: int, work: Callable[[int, int], None], *, most: int, alone: boo
         # All threads, even for few chunks: the runtime would end those that are left out.
         team(_TASK(worker), None, threads, 0)
     else:
-        helpers = [Thread(target=worker) for _ in range(threads - 1)]
-        for helper in helpers:
-            helper.start()
-        worker()
-        for helper in helpers:
-            helper.join()
+        with ThreadPoolExecutor(threads) as pool:
+            pool.map(worker, range(threads))
     if failures:
         raise failures[0]
 

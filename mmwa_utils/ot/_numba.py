@@ -24,12 +24,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from ._host import empty, share
 from ._numba_kernels import distance_range, norm_range, solve_range, turn_range
-from ._problem import Problem, Solution
+from ._problem import Problem, Solution, unsolved
 
 # Entries of the largest problem taken here: a larger kernel leaves the cache.
 LARGEST = 1 << 20
@@ -41,36 +40,16 @@ ALONE = 1 << 17
 COSINE_CHUNK, COSINE_ALONE = 1 << 19, 1 << 21
 
 
-def supports(cost: Float[Tensor, "batch n m"]) -> bool:
-    """Whether the kernel fits in the cache."""
-    return cost.shape[1] * cost.shape[2] <= LARGEST
-
-
 def solve(problem: Problem) -> Solution:
     """See `Backend.solve`."""
-    cost = problem.cost
-    batch, n, m = cost.shape
-    found = Solution(
-        f=torch.empty(batch, n, dtype=torch.float64, device="cpu"),
-        g=torch.empty(batch, m, dtype=torch.float64, device="cpu"),
-        plan=empty((batch, n, m), cost),
-        n_iter=torch.empty(batch, dtype=torch.int32, device="cpu"),
-        marginal_error=torch.empty(batch, dtype=torch.float64, device="cpu"),
-    )
-    inputs = cost.numpy(), problem.a.numpy(), problem.b.numpy(), problem.epsilon, problem.tol, problem.max_iter
-    outputs = tuple(out.numpy() for out in vars(found).values())
-    share(
-        batch,
-        lambda start, stop: solve_range(start, stop, *inputs, *outputs),
-        most=CHUNK,
-        alone=cost.numel() < ALONE,
-    )
+    cost, a, b, *options = problem
+    found = unsolved(cost, plan=empty(tuple(cost.shape), cost))
+    arrays = cost.numpy(), a.numpy(), b.numpy(), *options, *(out.numpy() for out in found)
+    share(len(cost), lambda *some: solve_range(*some, *arrays), most=CHUNK, alone=cost.numel() < ALONE)
     return found
 
 
-def cosine(
-    x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch m dim"]
-) -> tuple[Float[Tensor, "batch n m"], Float[Tensor, "batch n"], Float[Tensor, "batch m"]]:
+def cosine(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """`1 - <x, y> / (|x| |y|)`, and `1 / |x|` and `1 / |y|`."""
     x, y = x.detach().contiguous(), y.detach().contiguous()
     cost = empty((*x.shape[:2], y.shape[1]), x)
@@ -87,16 +66,9 @@ def cosine(
     return cost, inverse_x, inverse_y
 
 
-def cosine_gradient(
-    grad: Float[Tensor, "batch n m"],
-    x: Float[Tensor, "batch n dim"],
-    y: Float[Tensor, "batch m dim"],
-    cost: Float[Tensor, "batch n m"],
-    inverse_x: Float[Tensor, "batch n"],
-    inverse_y: Float[Tensor, "batch m"],
-) -> tuple[Float[Tensor, "batch n dim"], Float[Tensor, "batch m dim"]]:
-    """The gradients with respect to `x` and `y`: see `costs._Cosine.backward`."""
-    x, y = x.detach().contiguous(), y.detach().contiguous()
+def cosine_gradient(grad: Tensor, *saved: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients with respect to `x` and `y`, from these and what `cosine` found: see `costs._Cosine.backward`."""
+    x, y, cost, inverse_x, inverse_y = (tensor.detach().contiguous() for tensor in saved)
     grad_x, grad_y = empty(tuple(x.shape), x), empty(tuple(y.shape), y)
     turn_x, turn_y = torch.empty_like(inverse_x), torch.empty_like(inverse_y)
     inputs = [tensor.numpy() for tensor in (grad.contiguous(), cost, inverse_x, inverse_y)]
@@ -113,8 +85,6 @@ def cosine_gradient(
     return grad_x, grad_y
 
 
-def _share_tokens(
-    x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch m dim"], work: Callable[[int, int], None]
-) -> None:
+def _share_tokens(x: Tensor, y: Tensor, work: Callable[[int, int], None]) -> None:
     entries = (x.shape[1] + y.shape[1]) * x.shape[2] + x.shape[1] * y.shape[1]
     share(len(x), work, most=min(CHUNK, -(-COSINE_CHUNK // entries)), alone=len(x) * entries < COSINE_ALONE)

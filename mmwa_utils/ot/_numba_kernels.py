@@ -272,62 +272,32 @@ def scale(K, a, b, u, v, w, tol, max_iter):  # type: ignore[no-untyped-def]
     return k, error
 
 
-@njit(**OPTIONS)
-def _workspace(n, m, like):  # type: ignore[no-untyped-def]
-    """Memory for the kernel, both weights, both scalings and `w` of any problem of this size, the longer axis last.
-
-    Rows come in blocks of four and columns in blocks of sixteen: zeros fill up, so the sweep has no remainder loop.
-    """
-    rows, cols, dtype = _blocks(min(n, m), 4), _blocks(max(n, m), 16), like.dtype
-    return (
-        np.empty(rows * cols, dtype),
-        (np.empty(rows, dtype), np.empty(cols, dtype), np.empty(rows, dtype), np.empty(cols, dtype)),
-        np.empty(cols, dtype),
-    )
-
-
-@njit(inline="always")
-def _blocks(size, block):  # type: ignore[no-untyped-def]
-    """The size, rounded up to whole blocks."""
-    return -(-size // block) * block
-
-
-@njit(**OPTIONS)
-def _scatter(P, rows, cols, transposed, plan):  # type: ignore[no-untyped-def]
-    """Put the plan of the rows and columns that carry weight back into its place; padding keeps its zeros."""
-    for i in range(len(rows)):
-        for j in range(len(cols)):
-            plan[rows[i], cols[j]] = P[j, i] if transposed else P[i, j]
-
-
 @njit(fastmath=FAST, **OPTIONS)
-def _unit(weights, where, out):  # type: ignore[no-untyped-def]
-    """Those weights that are not 0 in the number type of `out`, which is filled up with zeros.
+def _unit(weights, where, size, number):  # type: ignore[no-untyped-def]
+    """Those weights that are not 0, as an array of this number type, filled up with zeros to this size.
 
     float32 weights sum to 1 only nearly, and a difference of two sums would be a floor of the marginal error.
     """
-    count, total = len(where), 0.0
+    out, count, total = np.zeros(size, number), len(where), 0.0
     for k in range(count):
         out[k] = weights[where[k]]
         total += out[k]
     for k in range(count):
         out[k] = out[k] / total
-    out[count:] = 0
+    return out
 
 
 @njit(**OPTIONS)
-def _one(work, C, low, high, weights, epsilon, tol, max_iter, f, g, P):  # type: ignore[no-untyped-def]
-    """Solve one gathered problem in the number type of the workspace into `f`, `g` and `P`; (iterations, error)."""
+def _one(number, C, low, high, weights, epsilon, tol, max_iter, f, g, P):  # type: ignore[no-untyped-def]
+    """Solve one gathered problem in this number type into `f`, `g` and `P`; (iterations, error).
+
+    Rows come in blocks of four and columns in blocks of sixteen: zeros fill up, so the sweep has no remainder loop.
+    """
     n, m = C.shape
-    N, M = _blocks(n, 4), _blocks(m, 16)
-    K, (a, b, u, v), w = work[0][: N * M].reshape(N, M), work[1], work[2][:M]
-    a, b, u, v = a[:N], b[:M], u[:N], v[:M]
-    _unit(*weights[0], a)
-    _unit(*weights[1], b)
-    K[n:] = 0
-    K[:n, m:] = 0
+    a, b = _unit(*weights[0], -(-n // 4) * 4, number), _unit(*weights[1], -(-m // 16) * 16, number)
+    K, u, v, w = np.zeros((len(a), len(b)), number), np.empty_like(a), np.empty_like(b), np.empty_like(b)
     # The constant cost in the middle of the range spreads the kernel evenly around 1.
-    f[:], g[:] = 0, K.dtype.type(0.5 * (low + high))
+    f[:], g[:] = 0, number(0.5 * (low + high))
     # Epsilon scaling: halve epsilon from a value at which the kernel is safe. Mostly there is only the last stage.
     halvings = 0
     while high - low > RANGE_64 * epsilon * (1 << halvings) and halvings < 60:
@@ -363,7 +333,6 @@ def _one(work, C, low, high, weights, epsilon, tol, max_iter, f, g, P):  # type:
 def solve_range(start, stop, cost, a, b, epsilon, tol, max_iter, f, g, plan, n_iter, error):  # type: ignore[no-untyped-def]
     """Solve the problems `start` to `stop` of a batch into `f`, `g`, `plan`, `n_iter` and `error`."""
     n, m = cost.shape[1:]
-    single, double = _workspace(n, m, np.empty(0, np.float32)), _workspace(n, m, np.empty(0, np.float64))
     for p in range(start, stop):
         x, y = (a[p], np.flatnonzero(a[p])), (b[p], np.flatnonzero(b[p]))
         transposed = len(x[1]) > len(y[1])
@@ -384,13 +353,15 @@ def solve_range(start, stop, cost, a, b, epsilon, tol, max_iter, f, g, plan, n_i
             continue
         options = low, high, (y, x) if transposed else (x, y), epsilon, tol
         if cost.itemsize == 4 and high - low <= RANGE_32 * epsilon and tol >= FLOOR_32:
-            n_iter[p], error[p] = _one(single, C, *options, max_iter, fp, gp, P)
+            n_iter[p], error[p] = _one(np.float32, C, *options, max_iter, fp, gp, P)
         else:
-            n_iter[p], error[p] = _one(double, C, *options, max_iter, fp, gp, P)
+            n_iter[p], error[p] = _one(np.float64, C, *options, max_iter, fp, gp, P)
         if np.isnan(error[p]):
             plan[p], f[p], g[p], n_iter[p] = 0, 0, 0, 0
         elif gathered:
-            _scatter(P, x[1], y[1], transposed, plan[p])
+            for i in range(len(x[1])):
+                for j in range(len(y[1])):
+                    plan[p, x[1][i], y[1][j]] = P[j, i] if transposed else P[i, j]
             f[p][x[1]], g[p][y[1]] = (gp, fp) if transposed else (fp, gp)
 
 

@@ -13,8 +13,8 @@ potentials `f` and `g` stay finite where a weight is zero.
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -24,8 +24,7 @@ from torch import Tensor
 KERNEL_RANGE = {torch.float32: 40.0, torch.float64: 300.0}
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """A batch of transport problems, checked by the front end, and when to stop iterating.
 
     Padding is nothing but a weight of exactly 0, at any position, not only at the end. A cost whose row or column has
@@ -44,8 +43,7 @@ class Problem:
     max_iter: int
 
 
-@dataclass(frozen=True)
-class Solution:
+class Solution(NamedTuple):
     """What a back end finds. Every number belongs to exactly the returned potentials."""
 
     # float64 (see `potential_dtype`), as `f + g - C` cancels: rounding `f` to float32 would cost the plan a relative
@@ -61,17 +59,19 @@ class Solution:
     marginal_error: Float[Tensor, " batch"]
 
 
+def unsolved(cost: Tensor, plan: Tensor) -> Solution:
+    """Memory for the solution of such a batch, with this for its plan."""
+    (batch, n, m), wide = cost.shape, partial(cost.new_empty, dtype=potential_dtype(cost.device))
+    return Solution(wide(batch, n), wide(batch, m), plan, cost.new_empty(batch, dtype=torch.int32), wide(batch))
+
+
 class Backend(Protocol):
-    """A module or class that solves batches. Start, relaxation and scaling of epsilon are its own affair.
+    """A module that solves batches. Start, relaxation and scaling of epsilon are its own affair.
 
     It needs no more iterations than plain Sinkhorn from `f = g = 0`. Its last half-step is plain (`u = a / K v`), so
     one marginal is exact and the plan's mass is 1: therefore `<a, f> + <b, g>` is the value. Not a single bit of a
     problem's result depends on its neighbours in the batch. The host never waits for another device.
     """
-
-    def supports(self, cost: Float[Tensor, "batch n m"]) -> bool:
-        """Whether it takes a cost of this shape and number type."""
-        ...
 
     def solve(self, problem: Problem) -> Solution:
         """Iterate each problem, none of them of size 0, until its error is at most `tol`, or `max_iter` times."""
@@ -85,7 +85,7 @@ def choose(cost: Float[Tensor, "batch n m"]) -> Backend:
     if cost.is_cpu:
         from . import _numba
 
-        return _numba if _numba.supports(cost) else _torch
+        return _numba if cost.shape[1] * cost.shape[2] <= _numba.LARGEST else _torch
     # Triton comes with PyTorch's CUDA builds only.
     if cost.is_cuda and importlib.util.find_spec("triton"):
         from . import _triton

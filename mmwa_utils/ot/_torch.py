@@ -7,15 +7,8 @@ range of the cost. A problem that has converged is put aside, so its numbers do 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from ._problem import Problem, Solution, potential_dtype
-
-
-def supports(cost: Float[Tensor, "batch n m"]) -> bool:
-    """Every cost."""
-    return True
 
 
 def solve(problem: Problem) -> Solution:

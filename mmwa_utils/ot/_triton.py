@@ -13,7 +13,7 @@ import triton
 from jaxtyping import Float
 from torch import Tensor
 
-from ._problem import KERNEL_RANGE, Problem, Solution
+from ._problem import KERNEL_RANGE, Problem, Solution, unsolved
 from ._triton_kernels import solve_kernel
 
 # Entries of the largest padded problem: its kernel and its cost take half of a multiprocessor's registers.
@@ -52,20 +52,10 @@ def warps(entries: int) -> int:
 
 def solve(problem: Problem) -> Solution:
     """Every problem in one launch; see `Backend.solve`."""
-    cost = problem.cost
+    cost, a, b, *options = problem
     batch, n, m = cost.shape
-    found = Solution(
-        f=cost.new_empty(batch, n, dtype=torch.float64),
-        g=cost.new_empty(batch, m, dtype=torch.float64),
-        plan=torch.empty_like(cost),
-        n_iter=cost.new_empty(batch, dtype=torch.int32),
-        marginal_error=cost.new_empty(batch, dtype=torch.float64),
-    )
-    rows, columns = tile(n, m)
+    found, (rows, columns) = unsolved(cost, plan=torch.empty_like(cost)), tile(n, m)
     with torch.cuda.device_of(cost):  # Triton launches on the current device, which need not be the cost's
-        solve_kernel[(batch,)](
-            cost, problem.a, problem.b, *vars(found).values(),
-            n, m, problem.epsilon, problem.tol, problem.max_iter,
-            REACH=KERNEL_RANGE[torch.float32], N=rows, M=columns, num_warps=warps(rows * columns),
-        )  # fmt: skip
+        launch, fixed = solve_kernel[(batch,)], {"REACH": KERNEL_RANGE[torch.float32], "N": rows, "M": columns}
+        launch(cost, a, b, *found, n, m, *options, **fixed, num_warps=warps(rows * columns))
     return found

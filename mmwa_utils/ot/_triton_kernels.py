@@ -24,12 +24,8 @@ TINY: tl.constexpr = tl.constexpr(1e-37)
 HUGE: tl.constexpr = tl.constexpr(3e38)
 # The cost of an entry without weight, and of every entry of a problem that is not solved.
 ABSENT: tl.constexpr = tl.constexpr(1e30)
-SETTLE: tl.constexpr = tl.constexpr(rule.SETTLE)
-WINDOW: tl.constexpr = tl.constexpr(rule.WINDOW)
-FAR: tl.constexpr = tl.constexpr(rule.FAR)
-STEADY: tl.constexpr = tl.constexpr(rule.STEADY)
-PACE: tl.constexpr = tl.constexpr(rule.PACE)
-WORTHWHILE: tl.constexpr = tl.constexpr(rule.WORTHWHILE)
+SETTLE, WINDOW, WORTHWHILE = (tl.constexpr(number) for number in (rule.SETTLE, rule.WINDOW, rule.WORTHWHILE))
+FAR, STEADY, PACE = (tl.constexpr(number) for number in (rule.FAR, rule.STEADY, rule.PACE))
 # Sweeps after which scalings are absorbed into the potentials, where the kernel alone could overflow.
 ABSORB_EVERY: tl.constexpr = tl.constexpr(16)
 STAGE_SWEEPS: tl.constexpr = tl.constexpr(32)
@@ -96,6 +92,13 @@ def _next_omega(omega, rate, log_left):
 
 
 @triton.jit
+def unrelaxed():
+    """The state before the first sweep, as `_numba_kernels.UNRELAXED`, but for whether the next one is the last."""
+    far = 0.0 + HUGE
+    return 0.0, far, 1.0, 2, 0 + WINDOW, far, 0 + SETTLE, 0, far
+
+
+@triton.jit
 def steer(
     omega, finishing, last_error, last_rate, start, window, mark, settle, retry, unswollen, sweep, error, goal
 ):  # fmt: skip
@@ -129,23 +132,9 @@ def _log_ratio(scaling, mass):
 # Left unspecialised: as a constant 1, `max_iter` would turn the loop's flags into constants.
 @triton.jit(do_not_specialize=["max_iter"])
 def solve_kernel(
-    cost_ptr,
-    a_ptr,
-    b_ptr,
-    f_ptr,
-    g_ptr,
-    plan_ptr,
-    count_ptr,
-    error_ptr,
-    n,
-    m,
-    epsilon: tl.float64,
-    tol: tl.float64,
-    max_iter,
-    REACH: tl.constexpr,
-    N: tl.constexpr,
-    M: tl.constexpr,
-):
+    cost_ptr, a_ptr, b_ptr, f_ptr, g_ptr, plan_ptr, count_ptr, error_ptr, n, m, epsilon: tl.float64, tol: tl.float64,
+    max_iter, REACH: tl.constexpr, N: tl.constexpr, M: tl.constexpr
+):  # fmt: skip
     """Solve one problem; the scalings `u`, `v` carry the weights, so that a weight of 0 is a scaling of 0."""
     problem = tl.program_id(0).to(tl.int64)
     i = tl.arange(0, N)
@@ -175,17 +164,9 @@ def solve_kernel(
     v = b
     # The sums below carry roundings of 1e-7: the loop aims a little lower than what is measured at the end.
     target = (tol - tl.minimum(0.3 * tol, 3e-7)).to(tl.float32)
-    omega = 0.0
-    rate = 1.0
-    error = 0.0 + HUGE
-    mark = 0.0 + HUGE
-    unswollen = 0.0 + HUGE
+    omega, error, rate, start, window, mark, settle, retry, unswollen = unrelaxed()
     count = 0
     sweeps = 0
-    start = 2
-    settle = 0 + SETTLE
-    window = 0 + WINDOW
-    retry = 0
     finishing = max_iter == 1
     while running > 0:
         last = now <= epsilon
@@ -226,15 +207,8 @@ def solve_kernel(
             now = epsilon
         elif (last == 0) & ((error <= goal) | (sweeps >= STAGE_SWEEPS)):
             now = tl.maximum(now * STAGE_RATIO, epsilon)
-            omega = 0.0
-            rate = 1.0
-            error = 0.0 + HUGE
-            unswollen = 0.0 + HUGE
+            omega, error, rate, start, window, mark, settle, retry, unswollen = unrelaxed()
             sweeps = 0
-            start = 2
-            settle = 0 + SETTLE
-            window = 0 + WINDOW
-            retry = 0
         K = _density(C, f, g, now)
 
     # K is now the density of the plan at the potentials that are returned: the error is measured, not remembered.

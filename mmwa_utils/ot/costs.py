@@ -58,9 +58,7 @@ def _product(x: Tensor, y: Tensor) -> Tensor:
 _product_operator = torch.library.custom_op("mmwa_ot::matmul", _product, mutates_args=())
 
 
-@_product_operator.register_fake
-def _(x: Tensor, y: Tensor) -> Tensor:
-    return x.new_empty((x.shape[0], x.shape[1], y.shape[2]))
+_product_operator.register_fake(lambda x, y: x.new_empty((x.shape[0], x.shape[1], y.shape[2])))
 
 
 def _matmul_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -208,9 +206,11 @@ def sqeuclidean_cost(
 
 def _tokens(x: Tensor, y: Tensor, mask_x: Tensor | None, mask_y: Tensor | None) -> tuple[Tensor, Tensor]:
     """Both batches checked, in one IEEE number type, with zeros at padding."""
-    _checks.require_tokens(x, y)
-    _checks.require_mask("mask_x", mask_x, (x.shape[0], x.shape[1]), x.device, "x")
-    _checks.require_mask("mask_y", mask_y, (y.shape[0], y.shape[1]), y.device, "y")
+    for name, tokens in (("x", x), ("y", y)):
+        _checks.require_batch(name, tokens, "(batch, tokens, dim)")
+    _checks.require_like("y", y, (len(x), y.shape[1], x.shape[2]), "x", x.device)
+    _checks.require_mask("mask_x", mask_x, (len(x), x.shape[1]), "x", x.device)
+    _checks.require_mask("mask_y", mask_y, (len(y), y.shape[1]), "y", y.device)
     dtype = torch.float64 if torch.float64 in (x.dtype, y.dtype) else torch.float32
     x, y = x.to(dtype), y.to(dtype)
     x = x if mask_x is None else x.masked_fill(~mask_x[:, :, None], 0)

@@ -11,7 +11,7 @@ import triton.language as tl
 
 from mmwa_utils.ot import _numba_kernels, _triton, reference
 from mmwa_utils.ot._problem import Problem
-from mmwa_utils.ot._triton_kernels import SETTLE, steer
+from mmwa_utils.ot._triton_kernels import steer, unrelaxed
 
 
 def problem(n, m, *, batch=3, seed=0, clusters=3):
@@ -42,9 +42,8 @@ def solved(cost, a, b, *, epsilon, tol=1e-6, max_iter=5000):
 @triton.jit
 def follow_kernel(errors_ptr, states_ptr, n, goal):
     """Steer by the errors of `n` sweeps, and keep each state."""
-    omega, last_error, rate, mark, unswollen = 0.0, 3e38, 1.0, 3e38, 3e38
+    omega, last_error, rate, start, window, mark, settle, retry, unswollen = unrelaxed()
     finishing = n < 0
-    start, window, settle, retry = 2, 0 + SETTLE - 1, 0 + SETTLE, 0
     for k in range(n):
         error = tl.load(errors_ptr + k)
         omega, finishing, last_error, rate, start, window, mark, settle, retry, unswollen = steer(
