@@ -144,10 +144,10 @@ def _read_history(namespace: Mapping[str, Any]) -> tuple[dict[str, Parameter], l
     declaring = [place for place, tree in enumerate(trees) if tree.body and all(map(_declares, tree.body))]
     if not declaring:
         raise ParameterError("no parameters cell was run before this one; run the notebook from its top")
-    later = [node for tree in trees[declaring[-1] + 1 : -1] for node in tree.body if isinstance(node, ast.Assign)]
-    return parse_cell(sources[declaring[-1]]), [
-        target.id for node in later for target in node.targets if isinstance(target, ast.Name)
-    ]
+    last = declaring[-1]
+    later = [node for tree in trees[last + 1 : -1] for node in tree.body if isinstance(node, ast.Assign)]
+    injected = [target.id for node in later for target in node.targets if isinstance(target, ast.Name)]
+    return parse_cell(sources[last]), injected
 
 
 def _parse(source: str) -> ast.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mmwa_utils.fusion.base import FusionModel, n_outputs
@@ -41,14 +41,10 @@ def build_model(
         >>> tuple(output.logits.shape), tuple(output.tokens["last"]["left"].values.shape)
         ((2, 10), (2, 8, 32))
     """
-    if fusion == "early":
-        if isinstance(pretrained, Mapping):
-            raise ValueError("pretrained: early fusion has one transformer, give one folder or hub name, not a mapping")
-        return EarlyFusion(spec, config, pretrained=pretrained)
-    if fusion == "late":
-        if pretrained is not None and not isinstance(pretrained, Mapping):
-            raise ValueError(
-                "pretrained: late fusion has an encoder per modality, give {modality name: folder or hub name}"
-            )
-        return LateFusion(spec, config, pretrained=pretrained)
-    raise ValueError(f"fusion {fusion!r} is unknown: use 'early' or 'late'")
+    models: Mapping[str, Callable[..., FusionModel]] = {"early": EarlyFusion, "late": LateFusion}
+    if fusion not in models:
+        raise ValueError(f"fusion {fusion!r} is unknown: use 'early' or 'late'")
+    form = "{modality name: folder or hub name}" if fusion == "late" else "one folder or hub name"
+    if pretrained is not None and isinstance(pretrained, Mapping) != (fusion == "late"):
+        raise ValueError(f"pretrained: {fusion} fusion takes {form}, not {pretrained!r}")
+    return models[fusion](spec, config, pretrained=pretrained)

@@ -13,7 +13,7 @@ from transformers.models.vilt.modeling_vilt import ViltEncoder
 
 from mmwa_utils.fusion.base import FusionModel
 from mmwa_utils.fusion.config import ModelConfig
-from mmwa_utils.fusion.embeddings import StreamEmbedding, embed_patches, embed_words, read_words
+from mmwa_utils.fusion.embeddings import StreamEmbedding, embed_patches, read_words
 from mmwa_utils.fusion.output import CLASS_BLOCK, Block
 from mmwa_utils.types import DatasetSpec, ModalityBatch
 
@@ -69,9 +69,7 @@ class EarlyFusion(FusionModel):
             elif kind == "image":
                 block = embed_patches(self.vilt.embeddings, modalities[name], maximum=self.config.max_patches)
             else:
-                block = embed_words(
-                    self.vilt.embeddings.text_embeddings, read_words(modalities[name], self.vilt.config)
-                )
+                block = self._embed_words(read_words(modalities[name], self.vilt.config))
             blocks[name] = self._add_type(block, self.type_rows[name])
         return blocks
 
@@ -84,7 +82,14 @@ class EarlyFusion(FusionModel):
             words = read_words(text, self.vilt.config)
         bare = torch.where(words.mask[:, :1], words.values[:, :1], self.config.cls_token_id)
         words = replace(words, values=torch.cat([bare, words.values[:, 1:]], dim=1))
-        return embed_words(self.vilt.embeddings.text_embeddings, words)
+        return self._embed_words(words)
+
+    def _embed_words(self, words: Block) -> Block:
+        """ViLT's text embedding of token ids."""
+        embeddings = self.vilt.embeddings.text_embeddings
+        position = embeddings.position_embeddings.weight[: words.values.shape[1]]
+        values = embeddings.word_embeddings(words.values) + embeddings.token_type_embeddings.weight[0] + position
+        return replace(words, values=embeddings.dropout(embeddings.LayerNorm(values)))
 
     def _add_type(self, block: Block, row: int) -> Block:
         return replace(block, values=block.values + self.vilt.embeddings.token_type_embeddings.weight[row])

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.models.vilt.modeling_vilt import TextEmbeddings, ViltEmbeddings
+from transformers.models.vilt.modeling_vilt import ViltEmbeddings
 from transformers.models.vit.modeling_vit import ViTEmbeddings
 
 from mmwa_utils.fusion.output import Block
@@ -104,13 +104,6 @@ def read_words(text: ModalityBatch, settings: Any) -> Block:
             f"processor with max_text_length={max_length}, or raise ModelConfig.max_text_length"
         )
     return words
-
-
-def embed_words(embeddings: TextEmbeddings, words: Block) -> Block:
-    """ViLT's text embedding of token ids."""
-    position = embeddings.position_embeddings.weight[: words.values.shape[1]]
-    values = embeddings.word_embeddings(words.values) + embeddings.token_type_embeddings.weight[0] + position
-    return replace(words, values=embeddings.dropout(embeddings.LayerNorm(values)))
 
 
 def patch_grid(mask: Bool[Tensor, "batch height width"], patch_size: int) -> Bool[Tensor, "batch rows columns"]:

@@ -161,9 +161,9 @@ def test_hidden_states_between_the_layers_on_request(model):
 
 
 def test_pretrained_in_the_wrong_form_is_explained():
-    with pytest.raises(ValueError, match="not a mapping"):
+    with pytest.raises(ValueError, match="one folder or hub name"):
         build_model(SPEC, fusion="early", config=CONFIG, pretrained={"text": "bert"})
-    with pytest.raises(ValueError, match="encoder per modality"):
+    with pytest.raises(ValueError, match="modality name"):
         build_model(SPEC, fusion="late", config=CONFIG, pretrained="vilt")
     with pytest.raises((ValueError, TypeError), match="middle"):  # TypeError: annotations checked as they run
         build_model(SPEC, fusion="middle", config=CONFIG)

@@ -1,7 +1,12 @@
+"""Images and streams are drawn as they were given."""
+
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
 from mmwa_utils.plots import figure, image_strip
+from mmwa_utils.plots.images import stream
 
 
 @pytest.fixture
@@ -32,3 +37,25 @@ def test_strip_draws_a_blank_frame_as_blank(axes):
 def test_strip_refuses_labels_that_do_not_fit(axes):
     with pytest.raises(ValueError, match="FixedLocator"):
         image_strip(axes, np.ones((1, 2, 3, 3)), column_labels=["a"])
+
+
+def shown(values: np.ndarray):
+    _, axes = figure()
+    stream(axes, values)
+    return axes.images[0]
+
+
+def test_zero_has_the_middle_colour_whatever_the_values() -> None:
+    values = np.random.default_rng(0).normal(3.0, 1.0, (7, 5)).astype(np.float32)
+    low, high = shown(values).get_clim()
+    assert low == -high < 0
+
+
+def test_an_empty_looking_stream_still_has_a_scale() -> None:
+    assert shown(np.zeros((3, 2), np.float32)).get_clim() == (-1.0, 1.0)
+
+
+def test_time_runs_to_the_right() -> None:
+    values = np.zeros((4, 2), np.float32)
+    values[3, 0] = 1.0
+    assert np.array_equal(shown(values).get_array(), values.T)
