@@ -26,17 +26,14 @@ from mmwa_utils.types import Task
 
 BASELINE = "none"
 ARMS = (BASELINE, "wasserstein")
+FUSIONS = ("early", "late")
 _ARM = ["dataset", "fusion", "alignment"]
 _BAYES_NAMES = {"acc2": "accuracy_2", "acc7": "accuracy_7"}
 _DATA_FIELDS = {"dataset", "data_root", "options", "samples", "data_seed"}
 
 
 def grid(
-    base: RunConfig,
-    *,
-    seeds: Sequence[int],
-    fusions: Sequence[str] = ("early", "late"),
-    alignments: Sequence[str] = ARMS,
+    base: RunConfig, *, seeds: Sequence[int], fusions: Sequence[str] = FUSIONS, alignments: Sequence[str] = ARMS
 ) -> tuple[RunConfig, ...]:
     """Return the runs of a comparison: `base` for each fusion, alignment and seed.
 

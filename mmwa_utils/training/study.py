@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmwa_utils.parameters import Profile
-from mmwa_utils.training.comparison import ARMS, grid, select, setting_grid, vary
+from mmwa_utils.training.comparison import ARMS, FUSIONS, grid, select, setting_grid, vary
 from mmwa_utils.training.config import ConfigError, DatasetName, RunConfig
 
 PAPER_ALPHAS = (0.1, 0.2, 1.0, 5.0)
@@ -117,7 +117,7 @@ def chapter_configs(
             f"run it first: mmwa run notebooks/{chapter}.ipynb -p profile paper -p data_root FOLDER"
         )
     base, seeds = RunConfig.for_profile(profile, dataset=dataset, options=_OPTIONS.get(dataset, {})), SEEDS[profile]
-    settled = (choose_setting(base, fusion, seed=seeds[0]) for fusion in ("early", "late"))
+    settled = (choose_setting(base, fusion, seed=seeds[0]) for fusion in FUSIONS)
     return tuple(config for chosen in settled for config in grid(chosen, seeds=seeds, fusions=[chosen.fusion]))
 
 
@@ -126,7 +126,7 @@ def measured_configs(
     profile: Profile,
     *,
     saved: Mapping[str, Any] | None = None,
-    fusions: Sequence[str] = ("early", "late"),
+    fusions: Sequence[str] = FUSIONS,
     rivals: bool = False,
 ) -> tuple[RunConfig, ...]:
     """Return the runs whose robustness is measured: baseline and aligned ones of a dataset's chapter.
