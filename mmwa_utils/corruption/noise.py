@@ -12,13 +12,11 @@ from mmwa_utils.types import DatasetSpec, Sample
 
 NoiseMode = Literal["corrected", "multibench"]
 
-_Corruptions = Mapping[str, Callable[..., Any]]
-_CORRECTED: _Corruptions = {"image": image.corrupt_image, "text": text.corrupt_text, "stream": stream.corrupt_stream}
-_PUBLISHED: _Corruptions = {
-    "image": multibench.corrupt_image,
-    "text": multibench.corrupt_text,
-    "stream": multibench.corrupt_stream,
-}
+_Noise = Mapping[str, Callable[..., Any]]
+_CORRECTED: _Noise = {"image": image.corrupt_image, "text": text.corrupt_text, "stream": stream.corrupt_stream}
+_PUBLISHED: _Noise = {
+    "image": multibench.corrupt_image, "text": multibench.corrupt_text, "stream": multibench.corrupt_stream,
+}  # fmt: skip
 _MODES = {"corrected": _CORRECTED, "multibench": _PUBLISHED}
 
 
