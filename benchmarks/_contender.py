@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks._accuracy import TARGET, plain_sinkhorn
+from benchmarks._accuracy import TARGET, marginal_error, plain_sinkhorn
 from benchmarks._clouds import Case, token_clouds
 
 T = TypeVar("T")
@@ -27,6 +27,16 @@ def cosine(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch m dim"]) -> 
     """1 - cos: the cost as every torch contender but ours builds it, with torch's own fused pieces."""
     normalize = torch.nn.functional.normalize
     return 1 - normalize(x, dim=-1) @ normalize(y, dim=-1).mT
+
+
+def textbook_plan(cost: Float[Tensor, "batch n m"], epsilon: float, count: int) -> Float[Tensor, "batch n m"]:
+    """The plan of uniform weights after this many turns of the textbook's loop, as batched matrix products."""
+    kernel = torch.exp(-cost / epsilon)
+    v = kernel.new_ones(kernel.shape[0], kernel.shape[2], 1)
+    for _ in range(count):
+        u = (1 / kernel.shape[1]) / (kernel @ v)
+        v = (1 / kernel.shape[2]) / (kernel.mT @ u)
+    return u * kernel * v.mT
 
 
 @dataclass(frozen=True)
@@ -125,6 +135,29 @@ def token_gradient(
         return finished((grad_x, grad_y))
 
     return gradient
+
+
+def counted(
+    problem: Problem,
+    name: str,
+    setting: Callable[[int], str],
+    plan: Callable[[Tensor, int], Tensor],
+    value: Callable[[Tensor, Tensor, int], Float[Tensor, " batch"]],
+    **search: int,
+) -> Entry:
+    """Who is told a number of iterations: tuned, with the plan of a cost and the value of two token sets after them."""
+
+    def error_after(count: int) -> float:
+        return marginal_error(plan(problem.cost, count))
+
+    count = fewest_iterations(error_after, **{"hint": problem.plain_count} | search)
+    return Entry(
+        name=name,
+        setting=setting(count),
+        error=error_after(count),
+        solve=lambda: finished(plan(problem.cost, count)),
+        gradient=token_gradient(problem, lambda x, y: value(x, y, count)),
+    )
 
 
 def finished(result: T) -> T:

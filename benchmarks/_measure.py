@@ -21,6 +21,13 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 """Elapsed time; or the processor time of all threads, which other work on a busy machine hardly touches."""
 BLOCK = 0.02
 """Seconds that a measurement lasts at least."""
+MODULES = {
+    "_peer_pot": ("POT sinkhorn", "POT log_sinkhorn"),
+    "_peer_geomloss": ("GeomLoss",),
+    "_peer_ott": ("OTT-JAX",),
+    "_peer_torch": ("torch loop", "floor"),
+}
+"""Whose entries each module holds."""
 Enter = Callable[[Problem], Entry]
 
 
@@ -28,14 +35,9 @@ def contenders() -> tuple[dict[str, Enter], dict[str, str]]:
     """Who can take part, by name, and who cannot, with the reason: nobody is left out without a word."""
     taking_part: dict[str, Enter] = {NAME: ours}
     absent: dict[str, str] = {}
-    for names, module, maker in (
-        (("POT sinkhorn", "POT log_sinkhorn"), "benchmarks._peer_pot", "ENTRIES"),
-        (("GeomLoss",), "benchmarks._peer_geomloss", "ENTRIES"),
-        (("OTT-JAX",), "benchmarks._peer_ott", "ENTRIES"),
-        (("torch loop", "floor"), "benchmarks._peer_torch", "ENTRIES"),
-    ):
+    for module, names in MODULES.items():
         try:
-            taking_part |= dict(zip(names, getattr(importlib.import_module(module), maker), strict=True))
+            taking_part |= dict(zip(names, importlib.import_module(f"benchmarks.{module}").ENTRIES, strict=True))
         except ModuleNotFoundError as missing:
             if missing.name is None or missing.name.split(".")[0] in ("benchmarks", "mmwa_utils"):
                 raise

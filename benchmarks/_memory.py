@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from benchmarks._contender import textbook_plan
 from mmwa_utils.ot import ConvergenceWarning, sinkhorn
 
 BATCH, N, M, EPSILON = 256, 50, 240, 0.1
@@ -33,12 +34,7 @@ def implicit(cost: Float[Tensor, "batch n m"], n_iter: int) -> None:
 
 def unrolled(cost: Float[Tensor, "batch n m"], n_iter: int) -> None:
     """The textbook's loop with autograd recording every step of it."""
-    kernel = torch.exp(-cost / EPSILON)
-    v = kernel.new_ones(kernel.shape[0], kernel.shape[2], 1)
-    for _ in range(n_iter):
-        u = (1 / kernel.shape[1]) / (kernel @ v)
-        v = (1 / kernel.shape[2]) / (kernel.mT @ u)
-    (u * kernel * v.mT * cost).sum().backward()
+    (textbook_plan(cost, EPSILON, n_iter) * cost).sum().backward()
 
 
 METHODS: dict[str, Callable[[Tensor, int], None]] = {"implicit": implicit, "unrolled": unrolled}
@@ -56,9 +52,9 @@ def peak_bytes(method: str, n_iter: int) -> tuple[int, int]:
         METHODS[method](cost, n_iter)
         return torch.cuda.max_memory_allocated() - before, cost.nbytes
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before = _status("VmRSS")
+    before = resident("VmRSS")
     METHODS[method](cost, n_iter)
-    return _status("VmHWM") - before, cost.nbytes
+    return resident("VmHWM") - before, cost.nbytes
 
 
 def measure() -> list[dict[str, Any]]:
@@ -75,7 +71,8 @@ def measure() -> list[dict[str, Any]]:
     return rows
 
 
-def _status(field: str) -> int:
+def resident(field: str) -> int:
+    """A field of this process's status, such as VmRSS, in bytes (Linux)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
 

@@ -12,16 +12,7 @@ from geomloss.ot._implementations.matrix import softmin_dense
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks._accuracy import marginal_error
-from benchmarks._contender import (
-    CannotReachTargetError,
-    Entry,
-    Problem,
-    cosine,
-    fewest_iterations,
-    finished,
-    token_gradient,
-)
+from benchmarks._contender import CannotReachTargetError, Entry, Problem, cosine, counted
 
 Potentials = tuple[Float[Tensor, "batch n"], Float[Tensor, "batch m"]]
 
@@ -34,16 +25,12 @@ def geomloss(problem: Problem) -> Entry:
     converges linearly, so it is what a user who needs 1e-5 would call.
     """
     try:
-        return _geomloss_entry(
-            problem, "solve_batch", _annealed, hint=problem.plain_count, limit=4 * problem.plain_count
-        )
+        return _geomloss_entry(problem, "solve_batch", _annealed, limit=4 * problem.plain_count)
     except CannotReachTargetError:
         return _geomloss_entry(problem, "sinkhorn_loop, scaling=1", _constant, hint=4 * problem.plain_count)
 
 
-def _geomloss_entry(
-    problem: Problem, label: str, potentials: Callable[..., Potentials], *, hint: int, limit: int = 20_000
-) -> Entry:
+def _geomloss_entry(problem: Problem, label: str, potentials: Callable[..., Potentials], **search: int) -> Entry:
     epsilon = problem.epsilon
 
     def plan(cost: Tensor, count: int) -> Tensor:
@@ -51,22 +38,12 @@ def _geomloss_entry(
         density = torch.exp((f[:, :, None] + g[:, None, :] - cost) / epsilon)
         return density / (cost.shape[1] * cost.shape[2])
 
-    def value(x: Tensor, y: Tensor) -> Tensor:
+    def value(x: Tensor, y: Tensor, count: int) -> Tensor:
         # Both potentials carry the plan as their gradient; differentiating one of them is enough, and cheaper.
         f, g = potentials(cosine(x, y), epsilon, count)
         return f.mean(1) + g.detach().mean(1)
 
-    def error_after(count: int) -> float:
-        return marginal_error(plan(problem.cost, count))
-
-    count = fewest_iterations(error_after, hint=hint, limit=limit)
-    return Entry(
-        name="GeomLoss",
-        setting=f"{label}, {count} iterations",
-        error=error_after(count),
-        solve=lambda: finished(plan(problem.cost, count)),
-        gradient=token_gradient(problem, value),
-    )
+    return counted(problem, "GeomLoss", lambda count: f"{label}, {count} iterations", plan, value, **search)
 
 
 def _annealed(cost: Tensor, epsilon: float, count: int) -> Potentials:

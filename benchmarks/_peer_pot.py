@@ -9,8 +9,7 @@ import ot.batch
 import torch
 from torch import Tensor
 
-from benchmarks._accuracy import marginal_error
-from benchmarks._contender import Entry, Problem, cosine, fewest_iterations, finished, token_gradient
+from benchmarks._contender import Entry, Problem, cosine, counted
 
 
 def pot(method: str) -> Callable[[Problem], Entry]:
@@ -28,16 +27,12 @@ def pot(method: str) -> Callable[[Problem], Entry]:
                     cost, problem.epsilon, method=method, max_iter=count, tol=0.0, reg_type="kl", grad="envelope"
                 )
 
-        def error_after(count: int) -> float:
-            return marginal_error(solve(problem.cost, count).plan)
-
-        count = fewest_iterations(error_after, hint=problem.plain_count)
-        return Entry(
-            name=f"POT {method}",
-            setting=f"solve_batch(method={method!r}, max_iter={count}, tol=0, grad='envelope')",
-            error=error_after(count),
-            solve=lambda: finished(solve(problem.cost, count).plan),
-            gradient=token_gradient(problem, lambda x, y: solve(cosine(x, y), count).value),
+        return counted(
+            problem,
+            f"POT {method}",
+            lambda count: f"solve_batch(method={method!r}, max_iter={count}, tol=0, grad='envelope')",
+            plan=lambda cost, count: solve(cost, count).plan,
+            value=lambda x, y, count: solve(cosine(x, y), count).value,
         )
 
     return enter

@@ -5,39 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmarks._accuracy import marginal_error
-from benchmarks._contender import Entry, Problem, cosine, fewest_iterations, finished, token_gradient
+from benchmarks._contender import Entry, Problem, cosine, counted, finished, textbook_plan
 
 
 def torch_loop(problem: Problem) -> Entry:
     """The textbook's kernel-domain loop as batched matrix products, with the plan as gradient."""
 
     def plan(cost: Tensor, count: int) -> Tensor:
-        kernel = torch.exp(-cost / problem.epsilon)
-        v = kernel.new_ones(kernel.shape[0], kernel.shape[2], 1)
-        for _ in range(count):
-            u = (1 / kernel.shape[1]) / (kernel @ v)
-            v = (1 / kernel.shape[2]) / (kernel.mT @ u)
-        return u * kernel * v.mT
+        return textbook_plan(cost, problem.epsilon, count)
 
-    def value(x: Tensor, y: Tensor) -> Tensor:
+    def value(x: Tensor, y: Tensor, count: int) -> Tensor:
         # <P, C> with P held fixed has the gradient of the regularised value.
         cost = cosine(x, y)
         with torch.no_grad():
             fixed = plan(cost, count)
         return (fixed * cost).sum((1, 2))
 
-    def error_after(count: int) -> float:
-        return marginal_error(plan(problem.cost, count))
-
-    count = fewest_iterations(error_after, hint=problem.plain_count)
-    return Entry(
-        name="torch loop",
-        setting=f"{count} iterations",
-        error=error_after(count),
-        solve=lambda: finished(plan(problem.cost, count)),
-        gradient=token_gradient(problem, value),
-    )
+    return counted(problem, "torch loop", lambda count: f"{count} iterations", plan, value)
 
 
 def floor(problem: Problem) -> Entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -14,11 +15,33 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks._measure import NAME, TASKS
+from benchmarks._measure import CLOCKS, NAME, TASKS
 from mmwa_utils.plots import apply_style, dots_with_bars, figure
 
 PEERS = ("POT sinkhorn", "POT log_sinkhorn", "GeomLoss", "OTT-JAX")
 """The libraries that the fastest peer is chosen from; the torch loop is shown but is no library, nor is the floor."""
+
+
+def command_line(description: str | None) -> argparse.ArgumentParser:
+    """The options that both comparisons with other libraries have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("_build/bench"), help="folder for tables and figure")
+    parser.add_argument("--rounds", type=int, help="repetitions of every measurement; default: the case's own")
+    parser.add_argument("--threads", type=int, help="threads of PyTorch and of our engine; default: all cores")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: for a busy machine, --threads 1")
+    return parser
+
+
+def begin(options: argparse.Namespace) -> tuple[torch.device, dict[str, Any]]:
+    """The device and the facts of a run with these options; it says so if the machine is busy with other work."""
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    facts = provenance(device) | {"clock": options.clock}
+    load = facts["load average at start"]
+    if options.clock == "wall" and load > 0.5 * (os.cpu_count() or 1):
+        print(f"!! THE MACHINE IS BUSY (load {load}): times are not to be trusted", flush=True)
+    return device, facts
 
 
 def provenance(device: torch.device) -> dict[str, Any]:

@@ -15,14 +15,13 @@ from pathlib import Path
 import torch
 
 from benchmarks._contender import finished
+from benchmarks._memory import LINUX, resident
 from benchmarks._training_alignments import CountedAlignment, alignments
 from benchmarks._training_cases import CASES
 from mmwa_utils.alignment import Alignment
 from mmwa_utils.fusion import FusionModel
 from mmwa_utils.training.trainer import AlignedModel, task_loss
 from mmwa_utils.types import Batch, Tokens
-
-LINUX = Path("/proc/self/clear_refs").exists()
 
 
 class Step:
@@ -85,12 +84,12 @@ def peak_bytes(case: str, contender: str, count: int) -> int:
         alignment.count = count
     if device.type == "cpu":
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before = _resident("VmRSS") if device.type == "cpu" else 0
+    before = resident("VmRSS") if device.type == "cpu" else 0
     fusion, batch = CASES[case].build()
     step = Step(fusion.to(device), batch.to(device))
     for seed in range(2):  # the first step makes AdamW's state, the second has it
         step(alignment, seed=seed)
-    return (_resident("VmHWM") - before) if device.type == "cpu" else torch.cuda.max_memory_allocated()
+    return (resident("VmHWM") - before) if device.type == "cpu" else torch.cuda.max_memory_allocated()
 
 
 def measure_peak(case: str, contender: str, count: int) -> float:
@@ -102,11 +101,6 @@ def measure_peak(case: str, contender: str, count: int) -> float:
     if done.returncode:
         raise RuntimeError(f"memory of {contender} in {case}: {done.stderr[-2000:]}")
     return int(done.stdout.split()[-1]) / 1e6
-
-
-def _resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,10 @@ See `benchmarks/README.md` for what is measured and why it is fair.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import random
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -67,9 +64,8 @@ def summarise(samples: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
-def measure(case: Case, *, rounds: int, clock: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def measure(case: Case, device: torch.device, *, rounds: int, clock: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A case's table and its single measurements."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     fusion, batch = case.build()
     step = Step(fusion.to(device), batch.to(device))
     contenders = alignments()
@@ -104,22 +100,14 @@ def verdict(table: pd.DataFrame) -> str:
 
 def main() -> None:
     """Read the command line, measure, write `training.csv`, `training_samples.csv` and `training.json`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("_build/bench"), help="folder for the tables")
+    parser = _report.command_line(__doc__)
     parser.add_argument("--case", choices=list(CASES), action="append", help="only this one; may be repeated")
-    parser.add_argument("--rounds", type=int, help="repetitions of every measurement; default: the case's own")
-    parser.add_argument("--threads", type=int, help="threads of PyTorch and of our engine; default: all cores")
-    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: for a busy machine, --threads 1")
     options = parser.parse_args()
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    facts = _report.provenance(device) | {"transformers": version("transformers"), "clock": options.clock}
-    if options.clock == "wall" and facts["load average at start"] > 0.5 * (os.cpu_count() or 1):
-        print(f"!! THE MACHINE IS BUSY (load {facts['load average at start']}): times are not to be trusted")
+    device, facts = _report.begin(options)
+    facts["transformers"] = version("transformers")
     tables, samples = [], []
     for name in options.case or CASES:
-        table, drawn = measure(CASES[name], rounds=options.rounds or CASES[name].rounds, clock=options.clock)
+        table, drawn = measure(CASES[name], device, rounds=options.rounds or CASES[name].rounds, clock=options.clock)
         tables.append(table)
         samples.append(drawn)
         print(table.drop(columns=["case", "target"]).round(3).to_string(index=False), verdict(table), sep="\n")
