@@ -1,6 +1,6 @@
 """The CPU back end: one problem per thread, its kernel matrix in cache, one sweep over it per iteration.
 
-Four ideas make it fast; `_numba_kernels` holds the loops.
+Four ideas make it fast; `_numba_kernels` and `_numba_cosine` hold the loops.
 
 1. *A problem at a time.* The valid rows and columns are gathered, so padding costs nothing, and the kernel of 32 x 128
    tokens (16 KiB) stays in the first-level cache for all iterations. A batch-wide loop would fetch it from memory twice
@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 
 from ._host import empty, share
-from ._numba_kernels import distance_range, norm_range, solve_range, turn_range
+from ._numba_cosine import distance_range, norm_range, turn_range
+from ._numba_kernels import solve_range
 from ._problem import Problem, Solution, unsolved
 
 # Entries of the largest problem taken here: a larger kernel leaves the cache.

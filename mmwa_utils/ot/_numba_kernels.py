@@ -1,4 +1,4 @@
-"""What is compiled for the CPU: passes over entries, the iteration, a problem, a stretch of a batch; the cosine.
+"""What is compiled for the CPU: passes over entries, the iteration, a problem, a stretch of a batch.
 
 Numba caches a compiled function beside its file and looks for changes in that file alone: a function that calls one of
 another file would go on running that one's old code. Exponential and logarithm are polynomials, since LLVM vectorises
@@ -363,48 +363,3 @@ def solve_range(start, stop, cost, a, b, epsilon, tol, max_iter, f, g, plan, n_i
                 for j in range(len(y[1])):
                     plan[p, x[1][i], y[1][j]] = P[j, i] if transposed else P[i, j]
             f[p][x[1]], g[p][y[1]] = (gp, fp) if transposed else (fp, gp)
-
-
-@njit(fastmath=FAST, **OPTIONS)
-def norm_range(start, stop, x, inverse):  # type: ignore[no-untyped-def]
-    """1 / |x_i|, and 0 for a zero vector, as in `costs._inverse_norm`; a float32's squares are summed in float64."""
-    n, dim = x.shape[1:]
-    smallest = 1.1754943508222875e-38 if x.itemsize == 4 else 2.2250738585072014e-308
-    for p in range(start, stop):
-        for i in range(n):
-            square = 0.0
-            for k in range(dim):
-                square += np.float64(x[p, i, k]) * np.float64(x[p, i, k])
-            inverse[p, i] = 0.0 if square <= smallest else 1.0 / np.sqrt(square)
-
-
-@njit(fastmath=FAST, **OPTIONS)
-def distance_range(start, stop, products, inverse_x, inverse_y):  # type: ignore[no-untyped-def]
-    """<x, y> becomes 1 - <x, y> / (|x| |y|)."""
-    n, m = products.shape[1:]
-    one = products.dtype.type(1)
-    for p in range(start, stop):
-        for i in range(n):
-            s = inverse_x[p, i]
-            for j in range(m):
-                products[p, i, j] = one - products[p, i, j] * (s * inverse_y[p, j])
-
-
-@njit(fastmath=FAST, **OPTIONS)
-def turn_range(start, stop, grad, cost, inverse_x, inverse_y, weights, turn_x, turn_y):  # type: ignore[no-untyped-def]
-    """`W = -G / (|x| |y|)` and the row and column sums of `G cos` over `|x|^2` and `|y|^2`."""
-    n, m = cost.shape[1:]
-    one = cost.dtype.type(1)
-    for p in range(start, stop):
-        G, C, W, scale, columns = grad[p], cost[p], weights[p - start], inverse_y[p], turn_y[p]
-        columns[:] = 0
-        for i in range(n):
-            s, row = inverse_x[p, i], one - one
-            for j in range(m):
-                W[i, j] = G[i, j] * (-s * scale[j])
-                turned = G[i, j] * (one - C[i, j])
-                row += turned
-                columns[j] += turned
-            turn_x[p, i] = row * s * s
-        for j in range(m):
-            columns[j] *= scale[j] * scale[j]

@@ -14,17 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow.checked_yaml import BookFileError
-from workflow.claims import (
-    CRITERIA,
-    Criterion,
-    Direction,
-    Evidence,
-    against_target,
-    conclude,
-    judge,
-    pool,
-    read_claims,
-)
+from workflow.claims import Evidence, against_target, conclude, judge, read_claims
+from workflow.criteria import CRITERIA, Criterion, Direction, pool
 from workflow.settings import profile_facts, setting_status
 
 ROOT = Path(__file__).parents[2]
