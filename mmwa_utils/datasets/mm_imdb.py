@@ -175,7 +175,7 @@ def _index_film(root: Path, film: str, digest: Any) -> _Film:
 
 def check(root: Path, report: Report) -> None:
     """Check splits, films, rows, genres and posters of either layout."""
-    report.note("The paper's 32278 / 5411 / 16120 count one row a plot: use plot_policy='all' (the default).")
+    report.note("The paper's 32278 / 5411 / 16120 count one row per plot: use plot_policy='all' (the default).")
     report.note("The paper says 25 labels; a release has 27 raw genres, 23 without the four rarest. The book uses 23.")
     if report.layout == hdf5.LAYOUT:
         hdf5.check(root, report)
