@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 
 from mmwa_utils.notebook import Chapter
+from mmwa_utils.plots import arms as draw
 from mmwa_utils.plots import figure
-from mmwa_utils.plots import training as draw
 from mmwa_utils.training import Run, RunConfig, RunData, load_model, open_data, study
 from mmwa_utils.training import comparison as compare
 from mmwa_utils.training.estimate import SUSTAINED, estimate_epoch
@@ -141,7 +141,7 @@ class Trial:
         known = scores[spec.metric].reindex(["trivial", "best possible", f"best from {spec.modality_names[0]} alone"])
         _, axes = figure(width=8, height=3.6, standin=self.data.standin)
         summary, lines = compare.summarise(table), known.dropna().to_dict()
-        draw.comparison(axes, table, summary, metric=spec.metric, references=lines)
+        draw.seed_dots(axes, table, summary, metric=spec.metric, references=lines)
 
     def show_differences(self, metrics: Sequence[str], cluster: Callable[[str], str] = str) -> pd.DataFrame:
         """Show, save and return aligned - baseline of each fusion and metric with its interval and verdict.
@@ -160,7 +160,7 @@ class Trial:
     def draw_differences(self, differences: pd.DataFrame) -> None:
         """Draw the differences with their intervals and verdicts."""
         _, axes = figure(width=7.2, height=1.6 + 0.3 * len(differences), standin=self.data.standin)
-        draw.paired_differences(axes, differences, title="What alignment changes")
+        draw.difference_bars(axes, differences, title="What alignment changes")
 
     def outputs(self, run: Run, samples: Sequence[Sample]) -> Float[np.ndarray, "samples outputs"]:
         """Return what a run's model says of samples, which need not be a split's; in batches of 100."""

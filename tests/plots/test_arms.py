@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mmwa_utils.plots import arms as draw
 from mmwa_utils.plots import figure
-from mmwa_utils.plots import training as draw
 
 
 def history(*values: float) -> pd.DataFrame:
@@ -42,7 +42,7 @@ def test_a_comparison_shows_every_seed_every_mean_and_every_reference() -> None:
     summary = means.assign(low=means["mean"] - 0.1, high=means["mean"] + 0.1)
     table = pd.concat([means.assign(seed=seed, value=rng.random(4)) for seed in range(3)])
     _, axes = figure()
-    draw.comparison(axes, table, summary, metric="auroc", references={"trivial": 0.5})
+    draw.seed_dots(axes, table, summary, metric="auroc", references={"trivial": 0.5})
     drawn = np.concatenate([np.asarray(line.get_xdata(), float) for line in axes.lines])
     for value in [*table["value"], *summary["mean"], *summary["low"], *summary["high"]]:
         assert np.isclose(drawn, value).any()
@@ -56,7 +56,7 @@ def test_differences_with_one_name_keep_their_rows_and_state_their_verdicts() ->
     table = table.assign(low=table["difference"] - 0.1, high=table["difference"] + 0.1)
     table["verdict"] = ["cannot tell", "hurts", "hurts"]
     _, axes = figure()
-    draw.paired_differences(axes, table)
+    draw.difference_bars(axes, table)
     assert any(np.allclose(line.get_xdata(), 0) and len(line.get_xdata()) == 2 for line in axes.lines)
     assert [(text.get_text(), text.xy[1]) for text in axes.texts] == list(zip(table["verdict"], range(3), strict=True))
     dots = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if len(line.get_xdata()) == 1]

@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mmwa_utils.plots.arms import COLOURS, arm_name
 from mmwa_utils.plots.intervals import MARKS, dots_with_bars
 from mmwa_utils.plots.style import GREEN, GREY, INK, ORANGE, PINK, SKY, figure
-from mmwa_utils.plots.training import COLOURS, arm_name
 
 _OTHERS = (GREEN, ORANGE, PINK, SKY, INK, GREY)
 _DODGE = 0.012

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from mmwa_utils.plots import figure
-from mmwa_utils.plots import robustness as draw
+from mmwa_utils.plots import levels as draw
 
 
 @pytest.fixture(autouse=True)

@@ -57,7 +57,7 @@ def learning_curves(
     axes.legend()
 
 
-def comparison(
+def seed_dots(
     axes: Axes, table: pd.DataFrame, summary: pd.DataFrame, *, metric: str, references: Mapping[str, float]
 ) -> None:
     """Draw a metric of each fusion and alignment: small dots for seeds, the mean with its interval, references.
@@ -86,7 +86,7 @@ def comparison(
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
-def paired_differences(axes: Axes, differences: pd.DataFrame, *, title: str = "") -> None:
+def difference_bars(axes: Axes, differences: pd.DataFrame, *, title: str = "") -> None:
     """Draw aligned - baseline, one row each: its interval, a line at zero and the verdict in words.
 
     Args:
