@@ -41,7 +41,7 @@ class Page(Chapter):
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(BUILD_VARIABLE, str(tmp_path_factory.mktemp("build")))
-        opened = Trial.open(Page("06_hateful_memes", {**PARAMETERS, "shown": []}), "hateful_memes", unused=None)
+        opened = Trial.open(Page("07_hateful_memes", {**PARAMETERS, "shown": []}), "hateful_memes", unused=None)
         opened.choose()
         opened.train()
         yield opened
@@ -60,7 +60,7 @@ def test_a_chapter_s_parameters_reach_its_runs_and_the_page_names_its_data(trial
 
 
 def test_later_chapters_find_the_runs_that_were_trained(trial: Trial) -> None:
-    saved = trial.chapter.find("06_hateful_memes", "runs")
+    saved = trial.chapter.find("07_hateful_memes", "runs")
     assert list(study.chapter_configs("hateful_memes", "smoke", saved=saved)) == list(trial.configs)
     assert [run.config for run in trial.runs] == list(trial.configs)
 
@@ -72,11 +72,11 @@ def test_every_table_of_a_stand_in_says_that_it_is_one(trial: Trial) -> None:
 
 
 def test_differences_are_aligned_minus_baseline_seed_by_seed(trial: Trial) -> None:
-    table = pd.DataFrame(trial.chapter.find("06_hateful_memes", "results"))
+    table = pd.DataFrame(trial.chapter.find("07_hateful_memes", "results"))
     wide = table[table["metric"] == "auroc"].pivot(index="seed", columns="alignment", values="value")
     differences = trial.show_differences(["auroc"])
     assert np.isclose(differences["difference"].item(), (wide["wasserstein"] - wide["none"]).mean())
-    assert trial.chapter.find("06_hateful_memes", "differences").shape == differences.shape
+    assert trial.chapter.find("07_hateful_memes", "differences").shape == differences.shape
 
 
 def test_the_table_of_curves_has_the_ends_of_the_histories(trial: Trial) -> None:

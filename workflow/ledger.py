@@ -19,7 +19,7 @@ _HEAD = """(assumptions)=
 The paper leaves choices open, and parts of it are not available to us. This ledger lists each thing that we
 *inferred* from what is known or *chose* because nothing is known, why, and the switch that changes it. A switch is a
 field of the run's configuration; the sensitivity of the results to it is measured, not argued: below each switch
-stands the largest change of the gain of alignment over the baseline that {doc}`../notebooks/14_sensitivity` found, with
+stands the largest change of the gain of alignment over the baseline that {doc}`../notebooks/15_sensitivity` found, with
 its 95 % interval, wherever that chapter changed the switch. The page is made from `book/assumptions.yml` and the
 chapter's results when the book is built.
 
@@ -54,7 +54,7 @@ def describe_sensitivity(effects: pd.DataFrame) -> dict[str, str]:
     An effect whose interval excludes zero is told before a larger one whose interval does not.
 
     Args:
-        effects: columns assumption, value, what, metric, dataset, difference, low, high, as chapter 14 saves them.
+        effects: columns assumption, value, what, metric, dataset, difference, low, high, as chapter 15 saves them.
 
     >>> row = {"assumption": "cost", "value": "sqeuclidean", "what": "clean", "metric": "accuracy", "dataset": "digits"}
     >>> describe_sensitivity(pd.DataFrame([{**row, "difference": 0.1, "low": -0.05, "high": 0.25}]))["cost"]
@@ -102,7 +102,7 @@ def write_ledger(source: Path, page: Path, effects: Path | None = None) -> None:
     Args:
         source: the ledger.
         page: what is written.
-        effects: the table of effects that chapter 14 saved; where there is no such file nothing was measured.
+        effects: the table of effects that chapter 15 saved; where there is no such file nothing was measured.
     """
     measured = effects is not None and effects.is_file()
     sensitivity = describe_sensitivity(pd.read_csv(effects)) if measured else None

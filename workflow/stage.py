@@ -21,7 +21,7 @@ def stage(build: Path, root: Path) -> Path:
     executed = executed_notebooks(build / "executed")
     for notebook in executed:
         shutil.copy(notebook, source / "notebooks" / notebook.name)
-    effects = build / "results" / "14_sensitivity" / "sensitivity.csv"
+    effects = build / "results" / "15_sensitivity" / "sensitivity.csv"
     write_ledger(root / "book" / "assumptions.yml", source / "book" / "assumptions.md", effects)
     write_execution_times(executed, source / "book" / "execution_times.md")
     return source

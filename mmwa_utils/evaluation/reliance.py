@@ -1,4 +1,4 @@
-"""What a trained model's modalities are worth to it: the value of each subset, from which chapter 11 measures reliance.
+"""What a trained model's modalities are worth to it: the value of each subset, from which chapter 12 measures reliance.
 
 The *value* v(S) is the model's metric when it is given the modalities of S alone, with the sign that makes more of it
 better; v of no modality is that of a constant. All values of a split are computed on the same resamples of its samples,

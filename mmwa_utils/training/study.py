@@ -16,11 +16,11 @@ PAPER_LEARNING_RATES = (1e-3, 5e-4, 1e-4, 5e-5, 1e-5)
 
 CHAPTERS: Mapping[DatasetName, str] = {
     "digits": "05_wasserstein_modality_alignment",
-    "hateful_memes": "06_hateful_memes",
-    "mm_imdb": "07_mm_imdb",
-    "ur_funny": "08_ur_funny",
-    "cmu_mosei": "09_cmu_mosei",
-    "medfuse": "10_medfuse",
+    "hateful_memes": "07_hateful_memes",
+    "mm_imdb": "08_mm_imdb",
+    "ur_funny": "09_ur_funny",
+    "cmu_mosei": "10_cmu_mosei",
+    "medfuse": "11_medfuse",
 }
 """The chapter that trains a dataset's runs; it saves their configurations under the name "runs"."""
 

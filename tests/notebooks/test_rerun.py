@@ -16,7 +16,7 @@ from mmwa_utils.parameters import check_all, read_parameters
 ROOT = Path(__file__).parents[2]
 REPORT = "\n".join(
     cell.source
-    for cell in nbformat.read(ROOT / "notebooks" / "15_reproduction_report.ipynb", as_version=4).cells
+    for cell in nbformat.read(ROOT / "notebooks" / "16_reproduction_report.ipynb", as_version=4).cells
     if cell.cell_type == "markdown"
 )
 

@@ -55,7 +55,7 @@ def test_the_paper_profile_searches_the_grids_rate_first_on_the_baseline(monkeyp
 
 
 def test_the_paper_profile_does_not_guess_settings_that_were_never_selected() -> None:
-    with pytest.raises(ConfigError, match="06_hateful_memes, which was not run"):
+    with pytest.raises(ConfigError, match="07_hateful_memes, which was not run"):
         study.chapter_configs("hateful_memes", "paper")
 
 

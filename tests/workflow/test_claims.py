@@ -100,45 +100,45 @@ class TestRules:
         [(0.1, 2.0, "supports"), (-2.0, -0.1, "contradicts"), (-0.1, 0.1, "inconclusive"), (0.0, 1.0, "inconclusive")],
     )
     def test_an_interval_decides_by_its_side_of_zero(self, low: float, high: float, direction: Direction) -> None:
-        results = found({("12_noise", "average"): average((low + high) / 2, low, high)})
+        results = found({("13_noise", "average"): average((low + high) / 2, low, high)})
         assert judge(criterion("gain-noise"), CLAIMS, results).direction == direction
 
     @given(st.floats(-5, 5), st.floats(0.01, 5))
     def test_mirrored_results_give_mirrored_directions(self, gain: float, half: float) -> None:
         mirror = {"supports": "contradicts", "contradicts": "supports", "inconclusive": "inconclusive"}
         there, back = (
-            judge(criterion("gain-noise"), CLAIMS, found({("12_noise", "average"): average(g, g - half, g + half)}))
+            judge(criterion("gain-noise"), CLAIMS, found({("13_noise", "average"): average(g, g - half, g + half)}))
             for g in (gain, -gain)
         )
         assert back.direction == mirror[there.direction]
 
     def test_an_undefined_interval_decides_nothing(self) -> None:
-        results = found({("12_noise", "average"): average(1.0, float("nan"), float("nan"))})
+        results = found({("13_noise", "average"): average(1.0, float("nan"), float("nan"))})
         assert judge(criterion("gain-noise"), CLAIMS, results).direction == "inconclusive"
 
     def test_an_undefined_mean_names_what_has_no_value(self) -> None:
         rows = everywhere(0.1, 0.01)
         rows.loc[(rows["dataset"] == "medfuse") & (rows["fusion"] == "late"), "difference"] = np.nan
-        judgement = judge(criterion("everywhere-clean"), CLAIMS, found({("12_noise", "differences"): rows}))
+        judgement = judge(criterion("everywhere-clean"), CLAIMS, found({("13_noise", "differences"): rows}))
         assert [np.isnan(group.value) for group in judgement.groups].count(True) == 1
         assert judgement.direction == "inconclusive"
         assert judgement.reason == "3 of 4 groups support, 0 contradict; medfuse has no value"
 
     def test_too_few_datasets_decide_nothing(self) -> None:
-        judgement = judge(criterion("gain-noise"), CLAIMS, found({("12_noise", "average"): average(2, 1, 3, 4)}))
+        judgement = judge(criterion("gain-noise"), CLAIMS, found({("13_noise", "average"): average(2, 1, 3, 4)}))
         assert judgement.direction == "inconclusive"
         assert judgement.reason == "4 of 5 datasets measured"
 
     def test_a_result_without_the_field_is_named(self) -> None:
-        results = found({("12_noise", "differences"): everywhere(0.1, 0.01).drop(columns="difference")})
-        with pytest.raises(BookFileError, match=r"everywhere-clean: 12_noise, differences: no field 'difference'"):
+        results = found({("13_noise", "differences"): everywhere(0.1, 0.01).drop(columns="difference")})
+        with pytest.raises(BookFileError, match=r"everywhere-clean: 13_noise, differences: no field 'difference'"):
             judge(criterion("everywhere-clean"), CLAIMS, results)
 
     def test_digits_and_other_metrics_do_not_count(self) -> None:
         rows = everywhere(0.1, 0.01)
         noise = pd.concat([rows, rows.assign(dataset="digits", difference=-9), rows.assign(metric="mae", difference=9)])
         both = [
-            judge(criterion("everywhere-clean"), CLAIMS, found({("12_noise", "differences"): t})) for t in (rows, noise)
+            judge(criterion("everywhere-clean"), CLAIMS, found({("13_noise", "differences"): t})) for t in (rows, noise)
         ]
         assert both[0].groups == both[1].groups
 
@@ -146,7 +146,7 @@ class TestRules:
         entry = {"index": 0.9, "low": 0.8, "high": 1.0}
         excess = {"mean": 0.2, "low": 0.1, "high": 0.3, "reference": 0.7}
         results = {"ur_funny": {**entry, "excess": excess}, "medfuse": {**entry, "excess": None}, "mm_imdb": entry}
-        claim1 = found({("11_modality_reliance", "claim1"): {"over_reliance": results}})
+        claim1 = found({("12_modality_reliance", "claim1"): {"over_reliance": results}})
         (group,) = judge(criterion("beyond-the-optimum"), CLAIMS, claim1).groups
         assert (group.value, group.low, group.high) == pytest.approx((0.2, 0.1, 0.3))
 
@@ -158,18 +158,18 @@ class TestRules:
         def directed(shift: float) -> Direction:
             changed = rows.copy()
             changed.loc[three_late, ends] += shift
-            return judge(criterion("everywhere-clean"), CLAIMS, found({("12_noise", "differences"): changed})).direction
+            return judge(criterion("everywhere-clean"), CLAIMS, found({("13_noise", "differences"): changed})).direction
 
         assert [directed(shift) for shift in (0.0, -0.1, -0.2)] == ["supports", "inconclusive", "contradicts"]
 
     def test_a_missing_group_decides_nothing(self) -> None:
         rows = everywhere(0.1, 0.01)
-        results = {("12_noise", "differences"): rows[rows["fusion"] == "late"]}
+        results = {("13_noise", "differences"): rows[rows["fusion"] == "late"]}
         assert judge(criterion("everywhere-clean"), CLAIMS, found(results)).reason == "2 of 4 groups measured"
 
     def test_intervals_of_several_groups_are_wider(self) -> None:
         judgement = judge(
-            criterion("everywhere-clean"), CLAIMS, found({("12_noise", "differences"): everywhere(0, 0.01)})
+            criterion("everywhere-clean"), CLAIMS, found({("13_noise", "differences"): everywhere(0, 0.01)})
         )
         # Two independent datasets halve the variance; Bonferroni of four stretches by z(0.99375)/z(0.975) = 1.274.
         three_modal = next(g for g in judgement.groups if g.label == "3 modalities, early")
@@ -207,12 +207,12 @@ def complete(gain: float, half: float) -> Any:
     }
     return found(
         {
-            ("11_modality_reliance", "claim1"): claim1,
-            ("12_noise", "average"): entry,
-            ("12_noise", "differences"): pd.concat([rows, rows.assign(modality="all")]),
-            ("13_missing_modalities", "average"): entry,
-            ("13_missing_modalities", "differences"): rows.assign(modality="drawn"),
-            ("15_reproduction_report", "parameters"): {"wasserstein": {"parameters": 0}, "qformer": {"parameters": 9}},
+            ("12_modality_reliance", "claim1"): claim1,
+            ("13_noise", "average"): entry,
+            ("13_noise", "differences"): pd.concat([rows, rows.assign(modality="all")]),
+            ("14_missing_modalities", "average"): entry,
+            ("14_missing_modalities", "differences"): rows.assign(modality="drawn"),
+            ("16_reproduction_report", "parameters"): {"wasserstein": {"parameters": 0}, "qformer": {"parameters": 9}},
         }
     )
 
@@ -237,7 +237,7 @@ class TestConclusions:
         assert {v.words for v in conclude(CLAIMS, found({}), "release")} == {"not run on real data"}
 
     def test_what_holds_by_construction_is_no_measurement(self) -> None:
-        results = found({("15_reproduction_report", "parameters"): {"wasserstein": {"parameters": 0}}})
+        results = found({("16_reproduction_report", "parameters"): {"wasserstein": {"parameters": 0}}})
         words = {v.claim.id: v.words for v in conclude(CLAIMS, results, "release")}
         assert words["claim-2"] == "not run on real data"
 
@@ -247,7 +247,7 @@ class TestConclusions:
         assert {v.claim.id: v.words for v in half}["claim-4"] == "inconclusive"
 
     def test_the_printed_gain_is_compared_on_the_releases_only(self) -> None:
-        judgement = judge(criterion("gain-clean"), CLAIMS, found({("12_noise", "average"): average(1.0, 0.5, 1.5)}))
+        judgement = judge(criterion("gain-clean"), CLAIMS, found({("13_noise", "average"): average(1.0, 0.5, 1.5)}))
         assert against_target(judgement, "release") == "printed: +0.9, inside the interval"
         assert "interval" not in against_target(judgement, "stand-in")
 
@@ -282,6 +282,6 @@ class TestSettings:
 
 def test_a_harder_threshold_supports_no_more() -> None:
     harder = criterion("gain-clean").model_copy(update={"threshold": 0.45})
-    results = found({("12_noise", "average"): average(0.5, 0.1, 0.9)})
+    results = found({("13_noise", "average"): average(0.5, 0.1, 0.9)})
     assert judge(criterion("gain-clean"), CLAIMS, results).direction == "supports"
     assert judge(harder, CLAIMS, results).direction == "inconclusive"
