@@ -38,7 +38,7 @@ class Chapter:
 
     @property
     def profile(self) -> str:
-        """Return the profile in force: smoke, tutorial or paper."""
+        """Return the profile in force: smoke, tutorial, study or paper."""
         return self.parameters["profile"]
 
     @property
@@ -46,13 +46,14 @@ class Chapter:
         """Return the accelerator if there is one, else the CPU."""
         return project.default_device()
 
-    def pick(self, override: T | None = None, /, *, smoke: T, tutorial: T, paper: T) -> T:
-        """Return the profile's number, or `override` where it is not None.
+    def pick(self, override: T | None = None, /, *, smoke: T, tutorial: T, paper: T, study: T | None = None) -> T:
+        """Return the profile's number, or `override` where it is not None; study has the tutorial's unless it is given.
 
         >>> Chapter("demo", {"profile": "smoke"}).pick(smoke=10, tutorial=100, paper=1000)
         10
         """
         numbers = {"smoke": smoke, "tutorial": tutorial, "paper": paper}
+        numbers["study"] = tutorial if study is None else study
         return numbers[self.profile] if override is None else override
 
     def rng(self, offset: int = 0) -> np.random.Generator:

@@ -33,7 +33,7 @@ def _whole(**bounds: Any) -> Any:
     return Annotated[int, Field(description="a whole number", **bounds)]
 
 
-Profile = Literal["smoke", "tutorial", "paper"]
+Profile = Literal["smoke", "tutorial", "study", "paper"]
 KINDS: dict[str, Any] = {
     "Profile": Profile,
     "Number": _number(),

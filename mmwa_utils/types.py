@@ -26,13 +26,15 @@ class ModalitySpec:
     """What a model must know about one modality before it sees a sample.
 
     `width` is the number of features of a step of a stream (None for text and images); `max_length` is the
-    longest sequence a sample can have, in tokens, steps or (for an image) pixels of the longer side.
+    longest sequence a sample can have, in tokens, steps or (for an image) pixels of the longer side. `patch` is the
+    number of consecutive steps of a stream that make one token.
     """
 
     name: str
     kind: ModalityKind
     width: int | None = None
     max_length: int | None = None
+    patch: int = 1
 
 
 @dataclass(frozen=True)

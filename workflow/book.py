@@ -20,7 +20,9 @@ _CHAPTER = re.compile(r"^\d\d_\w+: executed in ")
 @click.command()
 @click.option("--cores", type=click.IntRange(min=1), default=2, help="Processor cores to use.")
 @click.option("--build", type=click.Path(path_type=Path), default=Path("_build"), help="Folder of what is built.")
-@click.option("--profile", type=click.Choice(["smoke", "tutorial", "paper"]), default="tutorial", help="Sizes.")
+@click.option(
+    "--profile", type=click.Choice(["smoke", "tutorial", "study", "paper"]), default="tutorial", help="Sizes."
+)
 @click.argument("targets", nargs=-1)
 def book(cores: int, build: Path, profile: str, targets: tuple[str, ...]) -> None:
     """Execute what changed and build the book, or only the given TARGETS of the graph."""

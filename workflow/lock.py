@@ -16,7 +16,8 @@ HEADER = """\
 def lock(root: Path) -> None:
     """Write `root`/requirements.lock."""
     command = [sys.executable, "-m", "piptools", "compile", "--quiet", "--no-header", "--no-annotate", "--strip-extras"]
-    options = ["--extra=book", "--extra=dev", "--upgrade", "--allow-unsafe", "--no-emit-index-url", "--output-file=-"]
+    extras = ["--extra=book", "--extra=real", "--extra=dev"]
+    options = [*extras, "--upgrade", "--allow-unsafe", "--no-emit-index-url", "--output-file=-"]
     done = subprocess.run([*command, *options, "pyproject.toml"], cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)

@@ -13,7 +13,9 @@ import yaml
 
 @click.command()
 @click.option("--dataset", required=True, help="hateful_memes, mm_imdb, ur_funny, cmu_mosei, medfuse or digits.")
-@click.option("--profile", type=click.Choice(["smoke", "tutorial", "paper"]), default="tutorial", show_default=True)
+@click.option(
+    "--profile", type=click.Choice(["smoke", "tutorial", "study", "paper"]), default="tutorial", show_default=True
+)
 @click.option("--fusion", type=click.Choice(["early", "late"]), default="early", show_default=True)
 @click.option("--alignment", default="none", show_default=True, help="none, wasserstein or a rival.")
 @click.option("--alpha", type=float, help="The paper's alpha: strength of the entropic regularisation.")

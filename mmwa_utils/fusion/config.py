@@ -108,7 +108,7 @@ class ModelConfig(BaseModel):
         }
 
     @classmethod
-    def for_profile(cls, profile: Literal["smoke", "tutorial", "paper"], **overrides: Any) -> ModelConfig:
+    def for_profile(cls, profile: Literal["smoke", "tutorial", "study", "paper"], **overrides: Any) -> ModelConfig:
         """The profile's numbers, some of them replaced.
 
         Args:
@@ -139,6 +139,10 @@ _PROFILES: dict[str, dict[str, Any]] = {
         "resnet_widths": (8, 16), "resnet_depths": (1, 1), "lstm_dim": 16,
     },
     "tutorial": {
+        **_SMALL, "early": _size(64, 3, 8), "late": _size(64, 2, 8), "encoder": _size(64, 1, 8),
+        "resnet_widths": (16, 32, 64), "resnet_depths": (1, 1, 1), "lstm_dim": 64,
+    },
+    "study": {
         **_SMALL, "early": _size(64, 3, 8), "late": _size(64, 2, 8), "encoder": _size(64, 1, 8),
         "resnet_widths": (16, 32, 64), "resnet_depths": (1, 1, 1), "lstm_dim": 64,
     },

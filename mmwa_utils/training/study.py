@@ -24,7 +24,12 @@ CHAPTERS: Mapping[DatasetName, str] = {
 }
 """The chapter that trains a dataset's runs; it saves their configurations under the name "runs"."""
 
-SEEDS: Mapping[Profile, tuple[int, ...]] = {"smoke": (0, 1), "tutorial": (0, 1, 2), "paper": (0, 1, 2, 3, 4)}
+SEEDS: Mapping[Profile, tuple[int, ...]] = {
+    "smoke": (0, 1),
+    "tutorial": (0, 1, 2),
+    "study": tuple(range(10)),
+    "paper": (0, 1, 2, 3, 4),
+}
 RIVALS = ("mean_distance", "mmd", "coral", "contrastive", "modality_dropout", "qformer")
 """Alternatives to the Wasserstein alignment that chapter 5 trains beside it."""
 
@@ -35,7 +40,7 @@ _OPTIONS: Mapping[str, dict[str, int | str]] = {"mm_imdb": {"plot_policy": "all"
 """What a chapter's own parameters add to its dataset's configuration."""
 
 _DIGITS = {"options": {"views": 2}, "fusion": "late", "batch_size": 64, "lr": 3e-3, "precision": "fp32"}
-_DIGITS_EPOCHS = {"smoke": 1, "tutorial": 4, "paper": 30}
+_DIGITS_EPOCHS = {"smoke": 1, "tutorial": 4, "study": 30, "paper": 30}
 
 
 def digits_base(profile: Profile, **changes: Any) -> RunConfig:

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 
 PARAMETERS = """\
-profile: "Profile" = "tutorial"  # sizes only: smoke, tutorial or paper
+profile: "Profile" = "tutorial"  # sizes only: smoke, tutorial, study or paper
 epsilon: "Epsilon" = 0.1  # strength of the entropic regularisation
 size: "Optional[Count]" = None  # number of points; the profile's if none
 levels: "list[Fraction]" = [0.25, 0.5]  # levels of noise"""

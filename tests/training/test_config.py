@@ -61,7 +61,7 @@ def test_other_data_are_another_run() -> None:
 
 @pytest.mark.parametrize(
     ("dataset", "batch"),
-    [("hateful_memes", 128), ("mm_imdb", 64), ("ur_funny", 256), ("cmu_mosei", 256), ("medfuse", 64)],
+    [("hateful_memes", 128), ("mm_imdb", 64), ("ur_funny", 256), ("cmu_mosei", 256), ("medfuse", 128)],
 )
 def test_the_paper_profile_has_the_stated_batch_size_and_patience(dataset: Any, batch: int) -> None:
     config = RunConfig.for_profile("paper", dataset=dataset)
