@@ -43,7 +43,7 @@ def test_yaml_scientific_notation_becomes_a_number(declared: dict[str, Parameter
         ("epsilon", "a lot", "a number"),
         ("size", 0, ">= 1"),
         ("size", 1.5, "a whole number"),
-        ("profile", "turbo", "'smoke', 'tutorial', 'paper'"),
+        ("profile", "turbo", "'smoke', 'tutorial', 'study', 'paper'"),
         ("levels", [0.5, 1.5], "each item a number >= 0 and <= 1"),
         ("levels", 0.5, "a list"),
     ],
