@@ -20,7 +20,7 @@ class GromovWasserstein(Alignment):
     respect to D and E. Runs on the CPU, a problem at a time: a contrast for small batches, not a fast loss.
 
     Args:
-        cost: "cosine" or "sqeuclidean", within each modality.
+        cost: "cosine", "euclidean" or "sqeuclidean", within each modality.
         layers: see `Alignment`.
         special_tokens: see `Alignment`.
     """

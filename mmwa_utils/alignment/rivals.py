@@ -33,7 +33,7 @@ class MeanDistance(Alignment):
     were the cost linear.
 
     Args:
-        cost: "cosine" (1 - cos) or "sqeuclidean" (`|x - y|^2 / dim`).
+        cost: "cosine", "euclidean" or "sqeuclidean", as in `token_cost`.
         layers: see `Alignment`.
         special_tokens: see `Alignment`.
     """

@@ -123,8 +123,7 @@ def make_alignment(config: RunConfig, setting: PaperSetting, *, dim: int) -> Ali
     chosen = config.alignment
     if chosen.name == "none" or setting.weight == 0:
         return None
-    offered = {"epsilon": setting.epsilon, "dim": dim, "seed": config.seed}
-    offered |= chosen.model_dump(include={"cost", "value", "layers", "special_tokens"})
+    offered = {**chosen.model_dump(), "epsilon": setting.epsilon, "dim": dim, "seed": config.seed}
     known = alignment_parameters(chosen.name)
     return build_alignment(chosen.name, **{name: value for name, value in offered.items() if name in known})
 

@@ -176,6 +176,8 @@ def test_mean_distance_sees_only_the_means():
     expected = (x.values[0].mean(0) - 0).square().mean()
     zero = Tokens(torch.zeros_like(x.values), x.mask)
     torch.testing.assert_close(build("mean_distance", cost="sqeuclidean")({"x": x, "y": zero}).loss, expected)
+    length = x.values[0].mean(0).norm()
+    torch.testing.assert_close(build("mean_distance", cost="euclidean")({"x": x, "y": zero}).loss, length)
 
 
 def test_contrastive_prefers_the_right_partner():

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
+from typing import get_args
 
 import pytest
 import torch
 
 from mmwa_utils.alignment import WassersteinAlignment, build_alignment, token_cost
+from mmwa_utils.alignment.wasserstein import CostName, _of_next_sample
 from mmwa_utils.ot import sinkhorn
 from mmwa_utils.types import Tokens
 
@@ -45,7 +47,7 @@ def test_a_large_epsilon_gives_the_mean_cost(value):
     )
 
 
-@pytest.mark.parametrize("cost", ["cosine", "sqeuclidean"])
+@pytest.mark.parametrize("cost", get_args(CostName))
 def test_the_divergence_vanishes_between_equal_sets_and_not_between_others(cost):
     x, y = make_tokens([5, 3]), make_tokens([5, 3])
     same = aligned({"x": x, "y": y}, value="divergence", cost=cost, epsilon=0.5).loss
@@ -124,7 +126,10 @@ def test_half_precision_tokens_are_widened():
 
 @pytest.mark.parametrize("lengths", [(6, 6, 6), (4, 6, 6), (4, 5, 6)])
 @pytest.mark.parametrize("value", ["regularised", "transport", "divergence"])
-def test_pairs_solved_together_are_the_pairs_solved_alone(lengths: tuple[int, int, int], value: str) -> None:
+@pytest.mark.parametrize("negatives", [False, True])
+def test_pairs_solved_together_are_the_pairs_solved_alone(
+    lengths: tuple[int, int, int], value: str, negatives: bool
+) -> None:
     generator = torch.Generator().manual_seed(0)
     tokens = {}
     for name, length in zip(("text", "vision", "audio"), lengths, strict=True):
@@ -132,7 +137,7 @@ def test_pairs_solved_together_are_the_pairs_solved_alone(lengths: tuple[int, in
         mask[0] = name != "audio"  # one sample has no sound
         tokens[name] = Tokens(torch.randn(5, length, 8, generator=generator).requires_grad_(), mask)
     leaves = [modality.values for modality in tokens.values()]
-    alignment = WassersteinAlignment(epsilon=0.3, value=value)
+    alignment = WassersteinAlignment(epsilon=0.3, value=value, negatives=negatives)
     result = alignment(tokens)
     alone = [alignment({x: tokens[x], y: tokens[y]}) for x, y in combinations(tokens, 2)]
     assert list(result.pairs) == [name for each in alone for name in each.pairs]
@@ -143,3 +148,87 @@ def test_pairs_solved_together_are_the_pairs_solved_alone(lengths: tuple[int, in
     expected = torch.autograd.grad(torch.stack([each.loss for each in alone]).mean(), leaves)
     for ours, theirs in zip(gradients, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_the_euclidean_cost_is_cdist_and_differentiable_where_tokens_coincide():
+    x, y = make_tokens([5, 3], shift=3.0), make_tokens([4, 6], seed=1)
+    both = x.mask[:, :, None] & y.mask[:, None, :]
+    expected = torch.cdist(x.values.double(), y.values.double())
+    # the squares, below 200, are sums of float32 products: their roots, above 1, are off by far less than 1e-4
+    torch.testing.assert_close(token_cost(x, y, "euclidean")[both].double(), expected[both], atol=1e-4, rtol=0)
+
+    wide, narrow = (Tokens(t.values.detach().double().requires_grad_(), t.mask) for t in (x, y))
+
+    def cost(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        return token_cost(Tokens(first, wide.mask), Tokens(second, narrow.mask), "euclidean")[both]
+
+    assert torch.autograd.gradcheck(cost, (wide.values, narrow.values))
+    for offset in (0.0, 1e-6, 1e-3):  # equal, equal but for rounding, and close
+        near = Tokens((x.values.detach() + offset).requires_grad_(), x.mask)
+        matrix = token_cost(near, x, "euclidean")
+        matrix.diagonal(dim1=1, dim2=2)[x.mask].sum().backward()
+        # each entry is 1-Lipschitz; half as much again for the rounding of a small distance
+        assert near.values.grad.norm(dim=2).max() < 1.5
+        assert matrix[0, 0, 0].item() == pytest.approx(offset * 8**0.5, abs=1e-2)
+        assert matrix.isfinite().all()
+
+
+def sharpness(x: Tokens, y: Tokens, cost: CostName, epsilon: float) -> float:
+    """Total variation between the plan and the product of its marginals: 0 where every pair has the same mass."""
+    plan = sinkhorn(token_cost(x, y, cost).detach(), epsilon=epsilon, mask_x=x.mask, mask_y=y.mask, max_iter=9999).plan
+    return ((plan - 1 / plan[0].numel()).abs().sum() / 2).item()
+
+
+def test_only_the_euclidean_cost_keeps_the_papers_alphas_apart():
+    x, y = make_tokens([20], 64), make_tokens([30], 64, seed=1)
+    found = {cost: [sharpness(x, y, cost, alpha) for alpha in (0.1, 0.2, 1.0, 5.0)] for cost in get_args(CostName)}
+    apart = {cost: min(a - b for a, b in pairwise(of)) for cost, of in found.items()}
+    assert apart["euclidean"] > 0.05
+    assert max(found["cosine"][2:]) < 0.1, "from 1 on nothing is left of the cost but its mean"
+    assert apart["cosine"] < 0.5 * apart["euclidean"]
+
+
+def test_the_next_sample_is_the_next_one_that_has_tokens():
+    lengths = [2, 0, 1, 0, 0, 3]
+    tokens = make_tokens(lengths)
+    following = _of_next_sample(tokens)
+    assert following.mask.sum(dim=1).tolist() == [1, 1, 3, 3, 3, 2]
+    assert (following.values[2] == tokens.values[5]).all()
+    assert not _of_next_sample(make_tokens([0, 1])).mask[:, 1:].any()
+
+
+def take(tokens: Tokens, order: list[int]) -> Tokens:
+    return Tokens(tokens.values[order], tokens.mask[order])
+
+
+@pytest.mark.parametrize("cost", get_args(CostName))
+def test_negatives_are_the_mean_over_matched_minus_the_mean_over_mismatched_pairs(cost):
+    x, y = make_tokens([5, 3, 4, 2]), make_tokens([4, 6, 1, 3], seed=1)
+    matched = aligned({"x": x, "y": y}, cost=cost).loss
+    mismatched = aligned({"x": x, "y": take(y, [1, 2, 3, 0])}, cost=cost).loss
+    found = aligned({"x": x, "y": y}, cost=cost, negatives=True)
+    torch.testing.assert_close(found.loss, matched - mismatched)
+    assert found.pairs["x-y"].n_samples == 4
+    cycled = {"x": take(x, [2, 3, 0, 1]), "y": take(y, [2, 3, 0, 1])}
+    torch.testing.assert_close(aligned(cycled, cost=cost, negatives=True).loss, found.loss)
+
+
+def test_negatives_say_nothing_where_samples_are_equal_or_alone():
+    x, y = make_tokens([5, 5]), make_tokens([4, 4], seed=1)
+    collapsed = {"x": take(x, [0, 0, 0]), "y": take(y, [1, 1, 1])}
+    assert aligned(collapsed, negatives=True).loss.abs() < 1e-6  # a difference of equal numbers of order 1
+    lone = make_tokens([5, 5, 0]), make_tokens([4, 0, 0], seed=1)
+    result = aligned(dict(zip("xy", lone, strict=True)), negatives=True)
+    assert result.loss == 0
+    assert result.pairs["x-y"].n_samples == 1
+    result.loss.backward()
+    assert lone[0].values.grad.abs().max() < 1e-6
+
+
+def test_negatives_push_mismatched_pairs_apart():
+    x, y = make_tokens([4] * 3), make_tokens([5] * 3, seed=1)
+    aligned({"x": x, "y": y}, negatives=True).loss.backward()
+    step = {name: Tokens(t.values.detach() - t.values.grad, t.mask) for name, t in (("x", x), ("y", y))}
+    others = Tokens(step["y"].values.roll(-1, dims=0), y.mask)
+    assert aligned(step).loss < aligned({"x": x, "y": y}).loss
+    assert aligned({**step, "y": others}).loss > aligned({"x": x, "y": take(y, [1, 2, 0])}).loss

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 from transformers.training_args import OptimizerNames
 
-from mmwa_utils.training import ConfigError, RunStore, load_model, open_data
+from mmwa_utils.alignment import alignment_parameters, from_paper
+from mmwa_utils.training import ConfigError, RunConfig, RunStore, load_model, open_data
 from mmwa_utils.training import run as run_module
 from mmwa_utils.training import trainer as trainer_module
 from tests.training.tiny import same_weights, tiny_run
@@ -45,6 +46,17 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(baseline: Any, t
 
 def test_weight_zero_is_the_baseline_bit_for_bit(baseline: Any, tmp_path: Path) -> None:
     assert same_weights(baseline, tiny_run(tmp_path, alignment={**WASSERSTEIN, "beta": 0.0}))
+
+
+def test_every_setting_reaches_the_alignments_that_know_it() -> None:
+    own = {"cost": "euclidean", "value": "transport", "negatives": True, "layers": "all", "special_tokens": True}
+    for name in ("wasserstein", "mean_distance", "modality_dropout"):
+        config = RunConfig(dataset="digits", seed=5, alignment={"name": name, "rate": 0.7, **own})
+        made = run_module.make_alignment(config, from_paper(alpha=0.2, beta=0.4), dim=8)
+        wanted = {**own, "epsilon": 0.2, "rate": 0.7, "seed": 5}
+        for parameter in alignment_parameters(name):
+            assert getattr(made, parameter) == wanted.get(parameter, getattr(made, parameter)), parameter
+    assert {"negatives", "cost"} <= set(alignment_parameters("wasserstein"))
 
 
 def test_alignment_adds_no_parameter_and_changes_the_result(baseline: Any, aligned: Any) -> None:
