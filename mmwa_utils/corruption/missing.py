@@ -13,7 +13,7 @@ from PIL import Image
 from mmwa_utils.corruption._random import generator
 from mmwa_utils.types import DatasetSpec, Sample, Split
 
-Representation = Literal["masked", "zeros", "ones", "empty_text"]
+Representation = Literal["masked", "dummy"]
 """What stands for a lost modality: nothing (its tokens are masked), or a constant that the model still reads."""
 
 
@@ -69,9 +69,9 @@ def lose(sample: Sample, modality: str, spec: DatasetSpec, *, representation: Re
         sample: raw data; it is not changed.
         modality: the modality that is lost.
         spec: the dataset's spec.
-        representation: "masked" removes it (its mask is False throughout); "zeros" and "ones" put a black or
-            white image, a sequence of zeros or ones, or an empty text in its place; "empty_text" puts an empty
-            text for a text and removes anything else.
+        representation: "masked" removes it (its mask is False throughout); "dummy" puts a constant of its size in
+            its place, whose tokens the model reads like any others: a white image (ones after ViLT's
+            normalisation), an empty text (which is [CLS] and [SEP] all the same), or a stream of zeros.
 
     Raises:
         ValueError: the sample would lose its last modality, or the representation is unknown.
@@ -79,19 +79,17 @@ def lose(sample: Sample, modality: str, spec: DatasetSpec, *, representation: Re
     kind = spec.modality(modality).kind
     if modality not in sample.modalities:
         return sample
-    if representation == "masked" or (representation == "empty_text" and kind != "text"):
+    if representation == "masked":
         if len(sample.modalities) == 1:
             raise ValueError(f"sample {sample.id} has no modality but {modality}; it cannot lose it")
         return sample.without(modality)
-    if representation not in ("zeros", "ones", "empty_text"):
-        raise ValueError(f"representation is {representation!r}; it must be masked, zeros, ones or empty_text")
+    if representation != "dummy":
+        raise ValueError(f"representation is {representation!r}; it must be masked or dummy")
     value: Any = sample.modalities[modality]
-    if kind == "text":
-        value = ""
-    elif kind == "image":
-        value = Image.new("RGB", value.size, "black" if representation == "zeros" else "white")
+    if kind == "stream":
+        value = np.zeros_like(value)
     else:
-        value = np.full_like(value, 0.0 if representation == "zeros" else 1.0)
+        value = "" if kind == "text" else Image.new("RGB", value.size, "white")
     return replace(sample, modalities={**sample.modalities, modality: value})
 
 

@@ -85,7 +85,7 @@ def test_clean_is_what_the_run_itself_stored(run: Run) -> None:
 
 
 def test_noise_of_level_0_is_clean_and_every_other_condition_is_not(run: Run) -> None:
-    others: list[Condition] = [Noise(0.5), Without(("left",)), Without(("left",), "ones"), Shuffled("right")]
+    others: list[Condition] = [Noise(0.5), Without(("left",)), Without(("left",), "dummy"), Shuffled("right")]
     found = evaluate([run], [Clean(), Noise(0.0), *others])
     clean = found[run.key, Clean()].logits
     np.testing.assert_array_equal(found[run.key, Noise(0.0)].logits, clean)
@@ -93,7 +93,7 @@ def test_noise_of_level_0_is_clean_and_every_other_condition_is_not(run: Run) ->
         assert np.abs(found[run.key, condition].logits - clean).max() > 1e-3, condition
 
 
-@pytest.mark.parametrize("condition", [Noise(0.5, modalities=("b",)), Without(("b",)), Without(("b",), "zeros"),
+@pytest.mark.parametrize("condition", [Noise(0.5, modalities=("b",)), Without(("b",)), Without(("b",), "dummy"),
                                        Shuffled("b")], ids=str)  # fmt: skip
 def test_a_condition_touches_what_it_names_and_nothing_else(condition: Condition) -> None:
     split = Listed(20)
@@ -207,7 +207,7 @@ def test_every_choice_of_a_condition_has_a_file_of_its_own() -> None:
         Noise(0.25, 0, None, "multibench"),
         Without(("left",)),
         Without(("right",)),
-        Without(("left",), "zeros"),
+        Without(("left",), "dummy"),
         Shuffled("left"),
         Shuffled("left", 1),
     ]
