@@ -6,7 +6,7 @@ Chapter 6 explains each step where it takes it; chapters 7 to 10 only take it, a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class Trial:
     base: RunConfig
     data: RunData
     fusions: Sequence[str]
-    configs: Sequence[RunConfig] = ()
+    configs: list[RunConfig] = field(default_factory=list)
     runs: Sequence[Run] = ()
 
     @classmethod
@@ -63,23 +63,25 @@ class Trial:
         self.chapter.show(table, caption=caption, digits=digits, standin=self.data.standin)
 
     def choose(self, **pretrained: Any) -> None:
-        """Fix or select the settings of each fusion; show them, and the time that the runs will take.
+        """Select each arm's setting by the protocol; show them, and the time that the runs will take.
 
         Args:
             pretrained: each fusion's pretrained weights, as in `RunConfig`.
         """
         given, rows, self.configs = self.chapter.parameters, [], []
-        seeds = given["seeds"] or study.SEEDS[given["profile"]]
-        numbers = {name: given[name] for name in ("lr", "alpha", "beta")}
+        numbers = {name: given[name] for name in ("lr", "alpha", "beta", "epochs")}
         for fusion in self.fusions:
-            numbers["pretrained"] = pretrained.get(fusion)
-            config = study.choose_setting(self.base, fusion, seed=seeds[0], **numbers)
-            setting = (f"{value:g}" for value in (config.alignment.alpha, config.alignment.beta, config.lr))
-            configs = compare.grid(config, seeds=seeds, fusions=[fusion])
-            rows.append([fusion, *setting, *vars(compare.forecast(configs)).values()])
-            self.configs += configs
-        columns = ["fusion", "alpha", "beta", "learning rate", "runs", "in the store", "seconds for the others"]
-        self.show(pd.DataFrame(rows, columns=columns), "Settings, and what the runs will take", digits=0)
+            chosen = study.choose_settings(self.base, fusion, pretrained=pretrained.get(fusion), **numbers)
+            for arm, config in chosen.items():
+                own = config.alignment
+                used = [own.alpha if own.name == "wasserstein" else None, own.beta if arm != compare.BASELINE else None]
+                used += [own.rate if own.name == "modality_dropout" else None, config.lr, config.weight_decay]
+                configs = study.arms_and_seeds({arm: config}, given["seeds"])
+                rows.append([fusion, draw.arm_name(arm), *used, *vars(compare.forecast(configs)).values()])
+                self.configs += configs
+        columns = ["fusion", "model", "alpha", "beta", "rate", "learning rate", "weight decay"]
+        columns += ["runs", "in the store", "seconds for the others"]
+        self.show(pd.DataFrame(rows, columns=columns), "Selected settings, and what the runs will take", digits=4)
 
     def train(self) -> pd.DataFrame:
         """Train the chosen runs or find them; save and return their test metrics, one row per run and metric."""
@@ -91,7 +93,7 @@ class Trial:
 
     def arm(self, fusion: str, alignment: str) -> list[Run]:
         """Return the runs of a fusion and an alignment, one per seed."""
-        return [run for run in self.runs if (run.config.fusion, run.config.alignment.name) == (fusion, alignment)]
+        return [run for run in self.runs if (run.config.fusion, run.config.arm) == (fusion, alignment)]
 
     def histories(self, fusion: str, alignment: str) -> list[pd.DataFrame]:
         """Return the training histories of a fusion and an alignment, one per seed."""
@@ -123,7 +125,7 @@ class Trial:
         columns = ["task_loss", f"val_{self.data.spec.metric}", "alignment_loss", "converged_share"]
         ends = []
         for run in self.runs:
-            arm = {"fusion": run.config.fusion, "model": draw.arm_name(run.config.alignment.name)}
+            arm = {"fusion": run.config.fusion, "model": draw.arm_name(run.config.arm)}
             two = run.history.reindex(columns=columns).iloc[[0, -1]]
             ends.append(two.assign(**arm, epoch=["first", "last"]))
         means = pd.concat(ends).groupby([*arm, "epoch"], sort=False).mean()

@@ -54,7 +54,7 @@ def shown(trial: Trial) -> pd.DataFrame:
 
 def test_a_chapter_s_parameters_reach_its_runs_and_the_page_names_its_data(trial: Trial) -> None:
     assert {(c.samples, c.epochs, c.fusion) for c in trial.configs} == {(80, 1, "late")}
-    assert {c.alignment.beta for c in trial.configs if c.alignment.name == "wasserstein"} == {2.0}
+    assert {c.alignment.beta for c in trial.configs if c.arm == "wasserstein"} == {2.0}
     assert trial.base.options == {}
     assert {f"hateful_memes {split}" for split in ("train", "val", "test")} <= trial.chapter.data.keys()
 

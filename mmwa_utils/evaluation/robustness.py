@@ -84,7 +84,7 @@ class Scores:
         found: dict[Arm, dict[int, int]] = {}
         for position, run in sorted(enumerate(self.grid.runs), key=lambda pair: pair[1].config.seed):
             config = run.config
-            found.setdefault((config.fusion, config.alignment.name), {})[config.seed] = position
+            found.setdefault((config.fusion, config.arm), {})[config.seed] = position
         return found
 
 
@@ -121,7 +121,7 @@ def table(scores: Scores) -> pd.DataFrame:
     grid, rows = scores.grid, []
     for run, of_run in zip(grid.runs, scores.values, strict=True):
         config = run.config
-        arm = (run.key, scores.dataset, config.fusion, config.alignment.name, config.seed)
+        arm = (run.key, scores.dataset, config.fusion, config.arm, config.seed)
         for i, j, k in sorted(np.ndindex(of_run.shape[:3]), key=lambda at: at[1] > 0):
             where = (grid.modalities[i], grid.mode, grid.levels[j], grid.seeds[k], scores.metric)
             rows.append((*arm, *where, *vars(statistics.interval(of_run[i, j, k])).values()))

@@ -18,13 +18,13 @@ import standins
 from mmwa_utils import project
 from mmwa_utils.evaluation.metrics import LOWER_IS_BETTER, compute_metrics, trivial_logits
 from mmwa_utils.evaluation.statistics import draw_counts, half_width, measure, paired_row
-from mmwa_utils.training.config import RunConfig
+from mmwa_utils.training.config import RunConfig, vary
 from mmwa_utils.training.data import RunData, open_data
+from mmwa_utils.training.protocol import BASELINE
 from mmwa_utils.training.run import train
 from mmwa_utils.training.store import Predictions, Run, RunStore, run_key
 from mmwa_utils.types import Task
 
-BASELINE = "none"
 ARMS = (BASELINE, "wasserstein")
 FUSIONS = ("early", "late")
 _ARM = ["dataset", "fusion", "alignment"]
@@ -41,28 +41,13 @@ def grid(
     whatever alpha and beta are.
 
     >>> base = RunConfig(dataset="digits", alignment={"name": "wasserstein", "beta": 0.4})
-    >>> [(c.fusion, c.alignment.name, c.seed) for c in grid(base, seeds=[7], fusions=["late"])]
+    >>> [(c.fusion, c.arm, c.seed) for c in grid(base, seeds=[7], fusions=["late"])]
     [('late', 'none', 7), ('late', 'wasserstein', 7)]
     """
     own = base.alignment.model_dump()
     settings = [{"name": name} if name == BASELINE else {**own, "name": name} for name in alignments]
     arms = itertools.product(fusions, settings, seeds)
     return tuple(vary(base, fusion=fusion, alignment=setting, seed=seed) for fusion, setting, seed in arms)
-
-
-def setting_grid(base: RunConfig, *, alphas: Sequence[float], betas: Sequence[float]) -> tuple[RunConfig, ...]:
-    """Return `base` with each alpha and beta: candidates for `select`."""
-    own = base.alignment.model_dump()
-    return tuple(vary(base, alignment={**own, "alpha": a, "beta": b}) for a, b in itertools.product(alphas, betas))
-
-
-def vary(config: RunConfig, **changes: Any) -> RunConfig:
-    """Return a run's configuration with some fields changed, checked again.
-
-    >>> vary(RunConfig(dataset="digits"), seed=3).seed
-    3
-    """
-    return RunConfig.model_validate({**config.model_dump(), **changes})
 
 
 @dataclass(frozen=True)
@@ -114,7 +99,7 @@ def train_all(configs: Sequence[RunConfig], *, progress: bool | None = None) -> 
     bar = tqdm(configs, desc="runs", unit="run", disable=not shown)
     runs = []
     for config in bar:
-        bar.set_postfix_str(f"{config.fusion}, {config.alignment.name}, seed {config.seed}")
+        bar.set_postfix_str(f"{config.fusion}, {config.arm}, seed {config.seed}")
         # A run of the paper's size lasts for hours and has a bar of its own; many short ones would only flicker.
         runs.append(train(config, progress=shown and config.profile == "paper"))
     return tuple(runs)
@@ -138,7 +123,7 @@ def run_table(runs: Iterable[Run], *, split: str = "test") -> pd.DataFrame:
     rows = []
     for run in runs:
         config = run.config
-        arm = {"dataset": config.dataset, "fusion": config.fusion, "alignment": config.alignment.name}
+        arm = {"dataset": config.dataset, "fusion": config.fusion, "alignment": config.arm}
         for metric, interval in run.metrics[split].items():
             rows.append({**arm, "seed": config.seed, "metric": metric, "value": interval["value"], "key": run.key})
     return pd.DataFrame(rows)
@@ -190,7 +175,7 @@ def paired_differences(
     Raises:
         ValueError: fewer than two seeds, or a run without its baseline.
     """
-    by_arm = {(c.fusion, c.alignment.name, c.seed): run for run in runs for c in [run.config]}
+    by_arm = {(c.fusion, c.arm, c.seed): run for run in runs for c in [run.config]}
     pairs: dict[tuple[Any, str], list[tuple[Predictions, Predictions]]] = {}
     for (fusion, alignment, run_seed), run in by_arm.items():
         if alignment != BASELINE:
@@ -243,7 +228,7 @@ def error_cases(runs: Sequence[Run], *, fusion: str) -> pd.DataFrame:
     task = runs[0].config.spec.task
     columns: dict[str, Any] = {}
     for name, wanted in zip(("baseline", "aligned"), ARMS, strict=True):
-        chosen = [r for r in runs if r.config.fusion == fusion and r.config.alignment.name == wanted]
+        chosen = [r for r in runs if r.config.fusion == fusion and r.config.arm == wanted]
         if not chosen:
             raise ValueError(f"runs: none with {fusion} fusion and alignment {wanted!r}")
         predictions = [run.predictions("test") for run in chosen]

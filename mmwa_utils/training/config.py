@@ -17,6 +17,10 @@ DatasetName = Literal[
 ]
 
 
+REAL_DATA = ("digits", "emoji", "watch", "spoken_digits")
+"""Datasets that packages bring: they need no folder and have no stand-in."""
+
+
 class ConfigError(ValueError):
     """An invalid run configuration; one line per fault, each naming the field."""
 
@@ -72,10 +76,12 @@ class RunConfig(BaseModel):
     """Seed of the stand-in's generator."""
     fusion: Literal["early", "late"] = "early"
     alignment: AlignmentConfig = AlignmentConfig()
+    arm_name: str | None = None
+    """Arm of the protocol that the run belongs to; None: the one that is called as the alignment is."""
     encoders: dict[str, EncoderName] = Field(default_factory=dict)
     """Late fusion's encoder of a modality by its name; unnamed: text bert, image vit, stream linear."""
     pretrained: str | dict[str, str] | None = None
-    """ViLT's local folder or hub name (early), or one per modality (late); None starts from random weights."""
+    """ViLT's local folder or hub name (early), or one per modality (late; early: "tower" too); None: random weights."""
     freeze_encoders: bool = False
     lr: float = Field(1e-3, gt=0, le=1)
     batch_size: int = Field(64, ge=1)
@@ -102,6 +108,28 @@ class RunConfig(BaseModel):
         """Return the specification of the dataset, which of all options only the views of digits change."""
         return datasets.spec(self.dataset, **(self.options if self.dataset == "digits" else {}))
 
+    @property
+    def arm(self) -> str:
+        """Return the name of the run's arm, as tables and figures have it."""
+        return self.arm_name or self.alignment.name
+
+    @property
+    def is_real(self) -> bool:
+        """Return whether the data are a release's or a package's, and not a stand-in that the book writes."""
+        return self.data_root is not None or self.dataset in REAL_DATA
+
+    def trained(self) -> RunConfig:
+        """Return what is trained: without a name, and without an alignment that does nothing, it is the baseline's run.
+
+        >>> off = RunConfig(dataset="emoji", alignment={"name": "wasserstein", "beta": 0}, arm_name="wasserstein_input")
+        >>> off.trained() == RunConfig(dataset="emoji")
+        True
+        """
+        chosen = self.alignment
+        idle = (chosen.alpha if chosen.swapped else chosen.beta) == 0
+        idle |= chosen.name == "none" or (chosen.name == "modality_dropout" and chosen.rate == 0)
+        return self.model_copy(update={"arm_name": None} | ({"alignment": AlignmentConfig()} if idle else {}))
+
     @classmethod
     def for_profile(cls, profile: Profile, *, dataset: DatasetName, **overrides: Any) -> RunConfig:
         """Return the profile's numbers for a dataset, some of them replaced.
@@ -118,6 +146,15 @@ class RunConfig(BaseModel):
                 f"{'.'.join(map(str, f['loc'])) or 'config'}: {f['msg']} (got {f['input']!r})" for f in error.errors()
             )
             raise ConfigError("run configuration: " + "; ".join(faults)) from error
+
+
+def vary(config: RunConfig, **changes: Any) -> RunConfig:
+    """Return a run's configuration with some fields changed, checked again.
+
+    >>> vary(RunConfig(dataset="digits"), seed=3).seed
+    3
+    """
+    return RunConfig.model_validate({**config.model_dump(), **changes})
 
 
 _PROFILES: dict[str, dict[str, Any]] = {

@@ -52,13 +52,12 @@ def train(config: RunConfig, *, store: RunStore | None = None, progress: bool | 
     main = os.environ.get("RANK", "0") == "0"  # of torchrun's processes this one writes, the others only compute
     store.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(store.folder / f"{key}.lock") if main else nullcontext():
-        found = store.find(key)
-        if found is not None:
-            return found
-        return _train(config, data, store, key, main=main, progress=progress)
+        if store.find(key) is None:
+            _train(config.trained(), data, store, key, main=main, progress=progress)
+    return Run(store.folder / key, asked=config)
 
 
-def _train(config: RunConfig, data: RunData, store: RunStore, key: str, *, main: bool, progress: bool | None) -> Run:
+def _train(config: RunConfig, data: RunData, store: RunStore, key: str, *, main: bool, progress: bool | None) -> None:
     began = time.perf_counter()
     folder = store.partial(key)
     checkpoints = folder / "checkpoints"
@@ -90,7 +89,6 @@ def _train(config: RunConfig, data: RunData, store: RunStore, key: str, *, main:
             _write(folder, config, data, trainer, outputs, began)
             store.finish(key)
     trainer.accelerator.wait_for_everyone()  # the processes that only computed may read the run from here on
-    return Run(store.folder / key)
 
 
 @contextmanager

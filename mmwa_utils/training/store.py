@@ -58,6 +58,8 @@ class Run:
     """A complete run: a folder with its configuration, history, metrics, predictions, weights and provenance."""
 
     folder: Path
+    asked: RunConfig | None = None
+    """The configuration that was asked for, where another one leads to the same run: see `RunConfig.trained`."""
 
     @property
     def key(self) -> str:
@@ -67,7 +69,7 @@ class Run:
     @property
     def config(self) -> RunConfig:
         """Return the run's configuration."""
-        return RunConfig.model_validate(_read_json(self.folder / "config.json"))
+        return self.asked or RunConfig.model_validate(_read_json(self.folder / "config.json"))
 
     @property
     def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -144,6 +146,7 @@ def run_key(config: RunConfig, fingerprint: str) -> str:
     >>> run_key(one, "data") == run_key(one, "data"), run_key(one, "data") == run_key(other, "data")
     (True, False)
     """
+    config = config.trained()
     choices = config.model_dump(mode="json", exclude=_NOT_IN_KEY)
     parts = [json.dumps(choices, sort_keys=True), fingerprint, project.source_hash(*_ROOMS, *_FILES, *_OWN_FILES)]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()

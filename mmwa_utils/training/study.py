@@ -1,4 +1,4 @@
-"""The runs of a chapter: settings fixed or selected, then fusion x alignment x seed; how later chapters find them."""
+"""The runs of a chapter: settings selected by the protocol, then arms x seeds; how later chapters find them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmwa_utils.parameters import Profile
-from mmwa_utils.training.comparison import ARMS, FUSIONS, grid, select, setting_grid, vary
-from mmwa_utils.training.config import ConfigError, DatasetName, RunConfig
+from mmwa_utils.training.comparison import ARMS, FUSIONS, grid, select
+from mmwa_utils.training.config import ConfigError, DatasetName, RunConfig, vary
+from mmwa_utils.training.protocol import BASELINE, protocol
 
 PAPER_ALPHAS = (0.1, 0.2, 1.0, 5.0)
 PAPER_BETAS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 4.0, 10.0)
@@ -16,6 +17,9 @@ PAPER_LEARNING_RATES = (1e-3, 5e-4, 1e-4, 5e-5, 1e-5)
 
 CHAPTERS: Mapping[DatasetName, str] = {
     "digits": "05_wasserstein_modality_alignment",
+    "emoji": "06_real_data",
+    "watch": "06_real_data",
+    "spoken_digits": "06_real_data",
     "hateful_memes": "07_hateful_memes",
     "mm_imdb": "08_mm_imdb",
     "ur_funny": "09_ur_funny",
@@ -24,23 +28,25 @@ CHAPTERS: Mapping[DatasetName, str] = {
 }
 """The chapter that trains a dataset's runs; it saves their configurations under the name "runs"."""
 
-SEEDS: Mapping[Profile, tuple[int, ...]] = {
-    "smoke": (0, 1),
-    "tutorial": (0, 1, 2),
-    "study": tuple(range(10)),
-    "paper": (0, 1, 2, 3, 4),
-}
 RIVALS = ("mean_distance", "mmd", "coral", "contrastive", "modality_dropout", "qformer")
 """Alternatives to the Wasserstein alignment that chapter 5 trains beside it."""
 
-_ALPHA, _BETA = 0.1, 0.4
-"""Values of the paper's grids, written down before any run existed and never tuned."""
+_TOWER, _PICTURES = "minilm-l6", "efficientnet-lite0"
+PRETRAINED: Mapping[tuple[str, str], Any] = {
+    ("emoji", "early"): {"tower": _TOWER, "image": _PICTURES},
+    ("emoji", "late"): {"text": _TOWER, "image": _PICTURES},
+    ("watch", "early"): {"tower": _TOWER},
+    ("spoken_digits", "early"): {"tower": _TOWER},
+}
+"""The weights, of those that packages bring, from which a dataset's runs start in each fusion. There are none for the
+watch's and the microphone's signals: their late fusion starts at random."""
 
 _OPTIONS: Mapping[str, dict[str, int | str]] = {"mm_imdb": {"plot_policy": "all"}}
 """What a chapter's own parameters add to its dataset's configuration."""
 
 _DIGITS = {"options": {"views": 2}, "fusion": "late", "batch_size": 64, "lr": 3e-3, "precision": "fp32"}
 _DIGITS_EPOCHS = {"smoke": 1, "tutorial": 4, "study": 30, "paper": 30}
+_DIGITS_SEEDS = {"smoke": (0, 1), "tutorial": (0, 1, 2), "study": tuple(range(10)), "paper": tuple(range(10))}
 
 
 def digits_base(profile: Profile, **changes: Any) -> RunConfig:
@@ -49,42 +55,47 @@ def digits_base(profile: Profile, **changes: Any) -> RunConfig:
     >>> digits_base("smoke").alignment.beta
     1.0
     """
-    numbers = {**_DIGITS, "epochs": _DIGITS_EPOCHS[profile], "alignment": {"name": "wasserstein", "alpha": _ALPHA}}
+    numbers = {**_DIGITS, "epochs": _DIGITS_EPOCHS[profile], "alignment": {"name": "wasserstein", "alpha": 0.1}}
     return RunConfig.for_profile(profile, dataset="digits", **{**numbers, **changes})
 
 
-def choose_setting(
+def choose_settings(
     base: RunConfig,
     fusion: str,
     *,
-    lr: float | None = None,
-    alpha: float | None = None,
-    beta: float | None = None,
     pretrained: str | Mapping[str, str] | None = None,
-    seed: int = 0,
-) -> RunConfig:
-    """Return `base` with a fusion and its learning rate, alpha and beta; the test split is not looked at.
+    epochs: int | None = None,
+    **fixed: float | None,
+) -> dict[str, RunConfig]:
+    """Return for each arm of the protocol `base` with the setting that it selects; the test split is not looked at.
 
-    In the paper profile what is None is selected over the paper's grids by the validation metric: the learning rate
-    on the *baseline*, so that it favours the baseline if anything, then alpha and beta. In the other profiles it is
-    fixed: the profile's rate, alpha 0.1, beta 0.4.
+    The baseline selects its learning rate and weight decay; each other arm takes these and selects what is its own,
+    among as many settings. An arm with a single setting is not trained for it.
 
     Args:
         base: the dataset's run, as `RunConfig.for_profile` gives it.
         fusion: "early" or "late".
-        lr: learning rate.
-        alpha: the paper's alpha.
-        beta: the paper's beta.
-        pretrained: as in `RunConfig`.
-        seed: of the runs that are tried.
+        pretrained: as in `RunConfig`; None is what `PRETRAINED` has.
+        epochs: epochs at most; None is what the protocol or `base` has.
+        fixed: `lr`, `weight_decay`, `alpha`, `beta` or `rate` that is not to be selected.
     """
-    fixed, searched = ((base.lr,), (_ALPHA,), (_BETA,)), (PAPER_LEARNING_RATES, PAPER_ALPHAS, PAPER_BETAS)
-    grids = zip((lr, alpha, beta), searched if base.profile == "paper" else fixed, strict=True)
-    rates, alphas, betas = (values if given is None else (given,) for given, values in grids)
-    plain = vary(base, fusion=fusion, pretrained=pretrained, seed=seed)
-    plain = select([vary(plain, lr=rate) for rate in rates])
-    aligned = vary(plain, alignment={"name": "wasserstein"})
-    return select(setting_grid(aligned, alphas=alphas, betas=betas))
+    weights = PRETRAINED.get((base.dataset, fusion)) if pretrained is None else pretrained
+    frozen = isinstance(weights, Mapping) and weights.get("image") == _PICTURES
+    start = vary(base, fusion=fusion, pretrained=weights, seed=protocol().selection_seed,
+                 freeze_encoders=base.freeze_encoders or frozen)  # fmt: skip
+    plan = protocol().plan(start)
+    start = vary(start, epochs=epochs or plan.epochs or base.epochs)
+    chosen = {BASELINE: select(protocol().candidates(start, BASELINE, **fixed))}
+    for arm in plan.arms[1:]:
+        chosen[arm] = select(protocol().candidates(chosen[BASELINE], arm, **fixed))
+    return chosen
+
+
+def arms_and_seeds(chosen: Mapping[str, RunConfig], seeds: Sequence[int] | None = None) -> tuple[RunConfig, ...]:
+    """Return the runs of the test: each arm's selected setting with each seed, the protocol's if None."""
+    return tuple(
+        vary(config, seed=seed) for config in chosen.values() for seed in seeds or protocol().plan(config).seeds
+    )
 
 
 def record(configs: Sequence[RunConfig]) -> dict[str, Any]:
@@ -103,27 +114,26 @@ def chapter_configs(
         saved: what the chapter saved under "runs", None if it was not run.
 
     Raises:
-        ConfigError: nothing was saved in the paper profile, whose settings the chapter selects.
+        ConfigError: nothing was saved in the paper profile, whose settings take days to select.
 
-    >>> [(c.fusion, c.alignment.name) for c in chapter_configs("hateful_memes", "smoke") if c.seed == 0]
+    >>> [(c.fusion, c.arm) for c in chapter_configs("hateful_memes", "smoke") if c.seed == 0]
     [('early', 'none'), ('early', 'wasserstein'), ('late', 'none'), ('late', 'wasserstein')]
     """
     if saved is not None:
         configs = tuple(RunConfig.model_validate(config) for config in saved["configs"])
         if all(config.profile == profile for config in configs):
-            return configs
+            return tuple(config for config in configs if config.dataset == dataset)
     if dataset == "digits":
-        return grid(digits_base(profile), seeds=SEEDS[profile], fusions=["late"],
-                    alignments=[*ARMS, *RIVALS])  # fmt: skip
+        names = [*ARMS, *RIVALS]
+        return grid(digits_base(profile), seeds=_DIGITS_SEEDS[profile], fusions=["late"], alignments=names)
     if profile == "paper":
         chapter = CHAPTERS[dataset]
         raise ConfigError(
             f"{dataset}: its settings in the paper profile are selected by {chapter}, which was not run; "
             f"run it first: mmwa run notebooks/{chapter}.ipynb -p profile paper -p data_root FOLDER"
         )
-    base, seeds = RunConfig.for_profile(profile, dataset=dataset, options=_OPTIONS.get(dataset, {})), SEEDS[profile]
-    settled = (choose_setting(base, fusion, seed=seeds[0]) for fusion in FUSIONS)
-    return tuple(config for chosen in settled for config in grid(chosen, seeds=seeds, fusions=[chosen.fusion]))
+    base = RunConfig.for_profile(profile, dataset=dataset, options=_OPTIONS.get(dataset, {}))
+    return tuple(config for fusion in FUSIONS for config in arms_and_seeds(choose_settings(base, fusion)))
 
 
 def measured_configs(
@@ -141,10 +151,8 @@ def measured_configs(
         profile: the profile in force.
         saved: as in `chapter_configs`.
         fusions: which of the chapter's fusions.
-        rivals: the alternatives of `RIVALS` too, each with the aligned run's settings and its own loss.
+        rivals: the chapter's other arms too.
     """
     configs = [c for c in chapter_configs(dataset, profile, saved=saved) if c.fusion in fusions]
-    plain, aligned = ([c for c in configs if c.alignment.name == name] for name in ARMS)
-    names = RIVALS if rivals else ()
-    others = [vary(c, alignment={**c.alignment.model_dump(), "name": name}) for name in names for c in aligned]
-    return (*plain, *aligned, *others)
+    arms = dict.fromkeys([*ARMS, *(c.arm for c in configs)]) if rivals else ARMS
+    return tuple(c for arm in arms for c in configs if c.arm == arm)

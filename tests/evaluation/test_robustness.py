@@ -79,7 +79,7 @@ def fake_grid(
 
     def predict(run: Run, noise: Any) -> Predictions:
         config = run.config
-        logits = skill[config.alignment.name] * (2 * truth - 1) + own[config.fusion, config.seed] + noise
+        logits = skill[config.arm] * (2 * truth - 1) + own[config.fusion, config.seed] + noise
         return Predictions(ids, logits[:, None], truth)
 
     predictions = {(run.key, *at): predict(run, 4 * at[1] * shared[at]) for run in runs for at in points}

@@ -38,7 +38,7 @@ def test_a_configuration_is_frozen() -> None:
         {"lr": 2e-3},
         {"fusion": "late"},
         {"alignment": {"name": "wasserstein"}},
-        {"alignment": {"beta": 2.0}},
+        {"alignment": {"name": "wasserstein", "beta": 2.0}},
         {"options": {"views": 3}},
         {"batch_size": 32},
         {"precision": "bf16"},

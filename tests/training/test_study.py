@@ -7,51 +7,67 @@ import json
 import pytest
 
 from mmwa_utils.training import comparison, study
-from mmwa_utils.training.comparison import vary
-from mmwa_utils.training.config import ConfigError, RunConfig
+from mmwa_utils.training.config import ConfigError, RunConfig, vary
+from mmwa_utils.training.protocol import BASELINE, protocol
 from mmwa_utils.training.study import PAPER_ALPHAS, PAPER_BETAS, PAPER_LEARNING_RATES
 
+STAND_INS = [name for name in study.CHAPTERS if not RunConfig(dataset=name).is_real]
 
-@pytest.mark.parametrize("dataset", study.CHAPTERS)
-def test_a_baseline_and_an_aligned_run_for_each_fusion_and_seed(dataset) -> None:
+
+@pytest.mark.parametrize("dataset", [*STAND_INS, "digits"])
+def test_a_baseline_for_each_run_of_an_arm(dataset: str) -> None:
     configs = study.chapter_configs(dataset, "tutorial")
     for config in configs:
-        twin = vary(config, alignment={"name": "none"})
-        assert twin in configs, "each aligned run has its baseline: same seed, same everything else"
-    assert {config.seed for config in configs} == set(study.SEEDS["tutorial"])
+        assert vary(config, alignment={"name": "none"}, arm_name=None) in configs, "same seed, same everything else"
+    assert len({config.seed for config in configs}) == 3
 
 
 def test_what_a_chapter_saved_is_what_is_found_later() -> None:
     base = RunConfig.for_profile("smoke", dataset="ur_funny", samples=120)
-    configs = (study.choose_setting(base, "late", beta=2.0), study.choose_setting(base, "early"))
-    saved = json.loads(json.dumps(study.record(configs)))
+    configs = study.arms_and_seeds(study.choose_settings(base, "late", beta=2.0))
+    other = RunConfig.for_profile("smoke", dataset="medfuse")
+    saved = json.loads(json.dumps(study.record([*configs, other])))
     assert study.chapter_configs("ur_funny", "smoke", saved=saved) == configs
     assert study.chapter_configs("ur_funny", "tutorial", saved=saved) == study.chapter_configs("ur_funny", "tutorial")
 
 
-def test_unselected_settings_are_fixed_and_cost_no_run(monkeypatch) -> None:
+def test_a_single_setting_costs_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "train_all", lambda *_, **__: pytest.fail("nothing is to be selected"))
-    chosen = study.choose_setting(RunConfig.for_profile("tutorial", dataset="mm_imdb"), "late")
-    assert (chosen.lr, chosen.alignment.alpha, chosen.alignment.beta) == (2e-3, 0.1, 0.4)
-    assert study.choose_setting(RunConfig.for_profile("tutorial", dataset="mm_imdb"), "late", lr=1e-4).lr == 1e-4
+    base = RunConfig.for_profile("tutorial", dataset="mm_imdb")
+    chosen = study.choose_settings(base, "late")
+    assert {config.lr for config in chosen.values()} == {base.lr}
+    given = study.choose_settings(base, "late", lr=1e-4, alpha=0.2, beta=2.0)["wasserstein"]
+    assert (given.lr, given.alignment.alpha, given.alignment.beta) == (1e-4, 0.2, 2.0)
 
 
-def test_the_paper_profile_searches_the_grids_rate_first_on_the_baseline(monkeypatch) -> None:
+def test_the_baseline_selects_its_rate_and_the_others_their_own_over_the_papers_grids(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     tried = []
 
-    def select(candidates):
+    def select(candidates: tuple[RunConfig, ...]) -> RunConfig:
         tried.append(candidates)
         return candidates[-1]
 
     monkeypatch.setattr(study, "select", select)
-    study.choose_setting(RunConfig.for_profile("paper", dataset="hateful_memes"), "early")
-    rates, settings = tried
-    assert [c.lr for c in rates] == list(PAPER_LEARNING_RATES)
-    assert {c.alignment.name for c in rates} == {"none"}
-    assert {(c.alignment.alpha, c.alignment.beta) for c in settings} == {
-        (a, b) for a in PAPER_ALPHAS for b in PAPER_BETAS
-    }
-    assert {c.lr for c in settings} == {PAPER_LEARNING_RATES[-1]}
+    chosen = study.choose_settings(RunConfig.for_profile("paper", dataset="hateful_memes"), "early")
+    rates, settings, *_ = tried
+    assert {c.lr for c in rates} == set(PAPER_LEARNING_RATES)
+    assert {c.arm for c in rates} == {BASELINE}
+    grid = {(c.alignment.alpha, c.alignment.beta) for c in settings if c.alignment.beta}
+    assert grid == {(a, b) for a in PAPER_ALPHAS for b in PAPER_BETAS}
+    assert {(c.lr, c.weight_decay) for arm in tried[1:] for c in arm} == {(rates[-1].lr, rates[-1].weight_decay)}
+    assert {len(candidates) for candidates in tried} == {len(rates)}, "no arm looks more often than another"
+    assert {c.seed for candidates in tried for c in candidates} == {protocol().selection_seed}
+    assert list(chosen) == list(protocol().plan(rates[0]).arms)
+
+
+def test_real_data_start_from_the_weights_that_packages_bring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "select", lambda candidates: candidates[0])
+    base = RunConfig.for_profile("tutorial", dataset="emoji")
+    assert study.choose_settings(base, "late")["wasserstein"].pretrained == study.PRETRAINED["emoji", "late"]
+    given = study.choose_settings(base, "early", pretrained="/weights/vilt")[BASELINE]
+    assert (given.pretrained, given.freeze_encoders) == ("/weights/vilt", False)
 
 
 def test_the_paper_profile_does_not_guess_settings_that_were_never_selected() -> None:
@@ -59,15 +75,11 @@ def test_the_paper_profile_does_not_guess_settings_that_were_never_selected() ->
         study.chapter_configs("hateful_memes", "paper")
 
 
-def test_the_runs_are_the_chapters_and_rivals_where_asked_for() -> None:
+def test_other_arms_are_measured_where_asked_for() -> None:
     plain = study.measured_configs("hateful_memes", "smoke", fusions=["late"])
-    assert [(c.alignment.name, c.seed) for c in plain] == [(a, s) for a in ("none", "wasserstein") for s in (0, 1)]
-    more = study.measured_configs("hateful_memes", "smoke", fusions=["late"], rivals=True)
-    assert [c for c in more if c in plain] == list(plain)
-    rivals = {c.alignment.name for c in more} - {"none", "wasserstein"}
-    assert rivals == set(study.RIVALS)
-    assert {c.alignment.beta for c in more if c not in plain} == {plain[-1].alignment.beta}
+    assert [(c.arm, c.seed) for c in plain] == [(a, s) for a in ("none", "wasserstein") for s in (0, 1)]
     # Chapter 5 has trained the rivals of the digits: the very same runs, none more.
     digits = study.measured_configs("digits", "smoke", rivals=True)
     assert sorted(map(repr, digits)) == sorted(map(repr, study.chapter_configs("digits", "smoke")))
+    assert {c.arm for c in digits} == {"none", "wasserstein", *study.RIVALS}
     assert not study.measured_configs("digits", "smoke", fusions=["early"])
