@@ -5,7 +5,7 @@ stay inside the dataset's module. Nothing is ever downloaded. Files in the layou
 of collected are written by the package `standins`, and read here like the release.
 
 >>> names()
-('cmu_mosei', 'digits', 'hateful_memes', 'medfuse', 'mm_imdb', 'ur_funny')
+('cmu_mosei', 'digits', 'emoji', 'hateful_memes', 'medfuse', 'mm_imdb', 'spoken_digits', 'ur_funny', 'watch')
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from mmwa_utils.datasets._files import DatasetError, is_standin
 from mmwa_utils.datasets._report import Report
 from mmwa_utils.types import DatasetSpec, Split
 
-_NAMES = ("cmu_mosei", "digits", "hateful_memes", "medfuse", "mm_imdb", "ur_funny")
+BUNDLED = ("digits", "emoji", "spoken_digits", "watch")
+"""Datasets that come with an installed package and need no folder."""
+_NAMES = tuple(sorted((*BUNDLED, "cmu_mosei", "hateful_memes", "medfuse", "mm_imdb", "ur_funny")))
 
 
 @runtime_checkable
@@ -64,11 +66,9 @@ def module(name: str) -> Dataset:
 
 def spec(name: str, **options: Any) -> DatasetSpec:
     """Return what a model and a metric must know of a dataset; `options` as for `load` where they change it."""
-    if name == "digits":
-        from mmwa_utils.datasets.digits import specification
-
-        return validate_call(specification)(**options)
-    return module(name).SPEC
+    chosen = module(name)
+    specification = getattr(chosen, "specification", None)
+    return validate_call(specification)(**options) if specification else chosen.SPEC
 
 
 def open_split(name: str, data_root: Path | str | None, split: str, **options: Any) -> Split:
@@ -89,7 +89,7 @@ def load(name: str, data_root: Path | str | None = None, **options: Any) -> dict
 
     Args:
         name: one of `names()`.
-        data_root: a folder with a release or a stand-in; not needed for `digits`.
+        data_root: a folder with a release or a stand-in; not needed for those of `BUNDLED`.
         options: the dataset's own, such as `plot_policy` of `mm_imdb` and `views` of `digits`.
 
     >>> splits = load("digits", views=2)
@@ -127,7 +127,7 @@ def convert(name: str, data_root: Path | str) -> list[Path]:
 
 
 def _folder(name: str, data_root: Path | str | None) -> Path:
-    if name == "digits":
+    if name in BUNDLED:
         return Path()
     remedy = f"See `mmwa data where {name}`, or write a stand-in."
     if data_root is None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
 from mmwa_utils.types import DatasetSpec, Sample
 
@@ -74,3 +74,26 @@ class IndexedSplit(ABC):
     def ids(self) -> list[str]:
         """Return identifiers in order."""
         return list(self._ids)
+
+
+def stratified(
+    keys: Sequence[str], labels: Int[np.ndarray, " n"], counts: Mapping[str, int]
+) -> dict[str, Int[np.ndarray, " m"]]:
+    """Return the rows of each split, in ascending order: the same share of each label.
+
+    Args:
+        keys: one a row; within a label they put the rows in order. A hash of the contents keeps copies together.
+        labels: one a row.
+        counts: rows of each split, which add up to all.
+
+    >>> stratified(["b", "a", "c", "d"], np.array([0, 0, 1, 1]), {"train": 2, "test": 2})
+    {'train': array([1, 2]), 'test': array([0, 3])}
+    """
+    order = np.array(sorted(range(len(keys)), key=lambda row: keys[row]))
+    position = np.empty(len(order))
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        position[members] = (np.arange(len(members)) + 0.5) / len(members)
+    ranked = np.argsort(position, kind="stable")
+    parts = np.split(ranked, np.cumsum(list(counts.values()))[:-1])
+    return {split: np.sort(part) for split, part in zip(counts, parts, strict=True)}

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mmwa_utils.datasets._report import Report
-from mmwa_utils.datasets._split import IndexedSplit
+from mmwa_utils.datasets._split import IndexedSplit, stratified
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Sample
 
 SPLITS = ("train", "val", "test")
@@ -46,7 +46,7 @@ class Digits(IndexedSplit):
     """One split of the scans."""
 
     def __init__(self, name: str, rows: Int[np.ndarray, " n"], *, views: Literal[2, 3]) -> None:
-        images, labels = _scans()
+        images, labels = scans()
         ids = [f"{row:04d}" for row in rows]
         super().__init__(name, specification(views=views), ids=ids, labels=labels[rows], standin=False)
         self._images, self._strips = images[rows], _STRIPS[views]
@@ -78,13 +78,14 @@ def check(root: Path, report: Report) -> None:
     """Count the bundled scans."""
     for split, rows in _rows().items():
         report.count(split, len(rows), expected=EXPECTED[split])
-    for digit, count in enumerate(np.bincount(_scans()[1])):
+    for digit, count in enumerate(np.bincount(scans()[1])):
         report.count(f"digit {digit}", int(count))
     report.note("The paper did not use these scans: they are the book's always-available real data.")
 
 
 @lru_cache(maxsize=1)
-def _scans() -> tuple[Float[np.ndarray, "n 8 8"], Int[np.ndarray, " n"]]:
+def scans() -> tuple[Float[np.ndarray, "n 8 8"], Int[np.ndarray, " n"]]:
+    """Return the bundled scans, grey values in [0, 1], and their digits."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -94,13 +95,5 @@ def _scans() -> tuple[Float[np.ndarray, "n 8 8"], Int[np.ndarray, " n"]]:
 @lru_cache(maxsize=1)
 def _rows() -> dict[str, Int[np.ndarray, " n"]]:
     """Return the scans of each split: per digit, by a hash of the pixels, so that a copy of a scan cannot leak."""
-    images, labels = _scans()
-    keys = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
-    order = np.array(sorted(range(len(keys)), key=lambda row: keys[row]))
-    position = np.empty(len(order))
-    for digit in range(10):
-        members = order[labels[order] == digit]
-        position[members] = (np.arange(len(members)) + 0.5) / len(members)
-    ranked = np.argsort(position, kind="stable")
-    bounds = np.cumsum([EXPECTED[split] for split in SPLITS])[:-1]
-    return {split: np.sort(part) for split, part in zip(SPLITS, np.split(ranked, bounds), strict=True)}
+    images, labels = scans()
+    return stratified([hashlib.sha256(image.tobytes()).hexdigest() for image in images], labels, EXPECTED)

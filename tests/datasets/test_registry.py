@@ -28,11 +28,11 @@ def test_every_module_offers_the_protocol(name: str) -> None:
 
 @pytest.mark.parametrize("name", datasets.names())
 def test_every_split_is_a_split(name: str, tmp_path: Path) -> None:
-    root = None if name == "digits" else standins.write(name, tmp_path / name, samples=40, seed=1)
+    root = None if name in datasets.BUNDLED else standins.write(name, tmp_path / name, samples=40, seed=1)
     splits = datasets.load(name, root)
     for split_name, split in splits.items():
         assert isinstance(split, Split)
-        assert (split.name, split.spec.name, split.standin) == (split_name, name, name != "digits")
+        assert (split.name, split.spec.name, split.standin) == (split_name, name, name not in datasets.BUNDLED)
         assert len(split) == len(split.ids()) == len(split.labels()) > 0
         assert len(set(split.ids())) == len(split)
         sample = pickle.loads(pickle.dumps(split))[0]
