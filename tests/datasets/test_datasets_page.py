@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mmwa_utils import datasets
+from mmwa_utils.evaluation.probe import linear_probe, summarise
 
 PAGE = (Path(__file__).parents[2] / "book" / "datasets.md").read_text("utf-8")
 
@@ -57,3 +61,34 @@ def test_every_table_and_section_has_its_own_label() -> None:
     flat = [one or other for one, other in labels]
     assert len(flat) == len(set(flat))
     assert all(f"#{label}" in PAGE for label in flat if label.startswith("sec-data-") and label[9:] in datasets.names())
+
+
+def features(name: str, value: Any) -> np.ndarray:
+    if isinstance(value, Image.Image):
+        return np.asarray(value.resize((16, 16))).ravel() / 255
+    return summarise(value.astype(float), steps=8 if name == "spoken_digits" else 0)
+
+
+@pytest.mark.parametrize("name", ["emoji", "watch", "spoken_digits"])
+def test_the_linear_probes_are_as_accurate_as_the_page_says(name: str) -> None:
+    title = name.capitalize().replace("_", " ")
+    rows = re.findall(rf"\* - {title}\n     - (.+)\n     - (\.\d+)", PAGE[PAGE.index("(sec-data-probes)=") :])
+    probed = {tuple(read.split(", ")): float(accuracy) for read, accuracy in rows}
+    splits = datasets.load(name)
+    labels = {split: opened.labels() for split, opened in splits.items()}
+    if majority := probed.pop(("always the largest category",), None):
+        assert (labels["test"] == np.bincount(labels["train"]).argmax()).mean() == pytest.approx(majority, abs=5e-4)
+    read = {modality for modalities in probed for modality in modalities}
+    tables = {
+        split: {m: np.stack([features(name, sample.modalities[m]) for sample in opened]) for m in read}
+        for split, opened in splits.items()
+    }
+    assert probed
+    for modalities, accuracy in probed.items():
+        parts = [
+            part
+            for split in splits
+            for part in (np.concatenate([tables[split][m] for m in modalities], axis=1), labels[split])
+        ]
+        # Another version of the solver may turn one or two samples.
+        assert linear_probe(*parts).accuracy == pytest.approx(accuracy, abs=0.006)
