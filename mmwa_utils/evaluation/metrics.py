@@ -152,6 +152,15 @@ METRICS: Mapping[Task, Mapping[str, Metric]] = {
 """Task -> metric name -> metric(truth, logits, counts)."""
 
 
+def bounds(metric: str) -> tuple[float, float]:
+    """Return the least and the largest value that a metric can have.
+
+    >>> bounds("auroc"), bounds("pearson"), bounds("mae")
+    ((0.0, 1.0), (-1.0, 1.0), (0.0, inf))
+    """
+    return {"pearson": (-1.0, 1.0), "mae": (0.0, float("inf"))}.get(metric, (0.0, 1.0))
+
+
 def headline(spec: DatasetSpec) -> str:
     """Return the metric that enters averages over datasets: one that is higher where better, and 1 at best.
 

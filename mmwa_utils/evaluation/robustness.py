@@ -244,7 +244,7 @@ def _row(scores: Scores, arm: Arm, modality: str, pairs: SeedResamples, of: Summ
 
 
 def _joint(scores: Scores, arm: Arm, values: SeedResamples) -> Interval:
-    return statistics.joint_interval(values, _seed(scores, arm, values))
+    return statistics.joint_interval(values, _seed(scores, arm, values)).of(scores.metric)
 
 
 def _seed(scores: Scores, arm: Arm, values: SeedResamples) -> list[int]:

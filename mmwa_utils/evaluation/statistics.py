@@ -9,14 +9,14 @@ another initialisation and another order of the batches, at the same data; few s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Shaped
 from scipy import stats
 
-from mmwa_utils.evaluation.metrics import METRICS, Counts, Logits, Truth
+from mmwa_utils.evaluation.metrics import METRICS, Counts, Logits, Truth, bounds
 from mmwa_utils.types import Task
 
 Resamples = Float[np.ndarray, " resamples"]
@@ -26,6 +26,8 @@ Verdict = Literal["helps", "hurts", "cannot tell"]
 SEED_DRAWS = 100
 LEVEL = 0.95
 """Coverage of every interval by itself; nothing is corrected for looking at several."""
+POWER = 0.8
+"""How often the smallest detectable effect would be detected."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,15 @@ class Interval:
     value: float
     low: float
     high: float
+
+    def of(self, metric: str) -> Interval:
+        """Return the same with ends that the metric can have; not for differences of it.
+
+        >>> Interval(0.9, 0.7, 1.1).of("auroc")
+        Interval(value=0.9, low=0.7, high=1.0)
+        """
+        least, most = bounds(metric)
+        return replace(self, low=max(self.low, least), high=min(self.high, most))
 
 
 def draw_counts(
@@ -93,6 +104,23 @@ def half_width(values: Float[np.ndarray, " seeds"]) -> float:
     return float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
 
 
+def is_trained(values: Float[np.ndarray, " seeds"], trivial: float, *, higher_is_better: bool = True) -> bool:
+    """Return whether an arm is better than a predictor that sees no input: all of its interval over seeds is.
+
+    Of an arm that is not, nothing can be concluded: neither that it helps nor that it hurts.
+
+    Args:
+        values: the test metric of each seed's run; a single one has no interval, so it is not trained.
+        trivial: the metric of the trivial predictor on the same samples.
+        higher_is_better: which side of it is the better one.
+
+    >>> is_trained(np.array([0.70, 0.72, 0.71]), 0.5), is_trained(np.array([0.49, 0.62, 0.51]), 0.5)
+    (True, False)
+    """
+    above = values.mean() - trivial if higher_is_better else trivial - values.mean()
+    return bool(above > half_width(values))
+
+
 def joint_interval(values: SeedResamples, seed: Sequence[int]) -> Interval:
     """Return a mean over seeds with an interval over seeds and samples jointly.
 
@@ -138,6 +166,46 @@ def paired_row(values: SeedResamples, seed: Sequence[int], *, higher_is_better: 
     found = joint_interval(values, seed)
     said = verdict(found.low, found.high, higher_is_better=higher_is_better)
     return {"seeds": values.shape[1], "difference": found.value, "low": found.low, "high": found.high, "verdict": said}
+
+
+def smallest_detectable(values: SeedResamples) -> float:
+    """Return the effect on a metric that a comparison with this baseline would detect four times in five.
+
+    It is known before any other arm is trained. Suppose that another arm's runs differ from the baseline's by a
+    constant and by what the baseline's runs differ from each other. With s^2 the variance over seeds of the metric,
+    and v^2 that of the reaction of a run to a resample of the samples (what is left of its bootstrap variance without
+    the part that all runs share, which cancels in a pair), a mean over n paired differences then has
+
+        e = s sqrt(2 / n)  over seeds,    b = v sqrt(2 / n)  over samples,
+
+    and `joint_interval`, the sum of a t_{n-1} times e and a bootstrap of standard deviation b, reaches about
+    sqrt((t e)^2 + (z b)^2) to either side, t and z the 97.5 % quantiles of t_{n-1} and of the normal law. It leaves
+    out 0 in a share of .8 when the effect is longer than that by the 80 % quantile of the mean's own error:
+
+        sqrt((t_{.975} e)^2 + (z_{.975} b)^2) + t_{.8} e.
+
+    (e holds the mean's whole error, since s^2 is seen on one set of samples and so includes what a run makes of it.)
+    A pair that shares a seed may have more in common, and an arm may react to samples in a way of its own, so the true
+    number can lie on either side. It is as uncertain as s: with three seeds by a factor of two, and then it is detected
+    in two cases of three rather than in four of five.
+
+    Args:
+        values: the metric of each seed of the baseline, as in `joint_interval`.
+
+    Returns:
+        The effect, in the metric's unit; NaN for a single seed.
+
+    >>> round(smallest_detectable(np.tile([0.70, 0.72, 0.71], (9, 1))), 3)
+    0.044
+    """
+    n = values.shape[1]
+    if n < 2:
+        return float("nan")
+    drawn = values[1:][np.isfinite(values[1:]).all(axis=1)]
+    s2 = values[0].var(ddof=1)
+    v2 = (drawn - drawn.mean(axis=0)).var(axis=1, ddof=1).mean()
+    sides = stats.t.ppf((1 + LEVEL) / 2, n - 1) ** 2 * s2 + stats.norm.ppf((1 + LEVEL) / 2) ** 2 * v2
+    return float((np.sqrt(sides) + stats.t.ppf(POWER, n - 1) * np.sqrt(s2)) * np.sqrt(2 / n))
 
 
 def verdict(low: float, high: float, *, higher_is_better: bool = True) -> Verdict:

@@ -63,8 +63,8 @@ def level_curves(
 
     Args:
         axes: where to draw.
-        table: level, value, low, high, metric and the column `by`, as `robustness.curves` returns; bars are cut at 0
-            and 1, since an interval of few seeds may reach beyond. A column `constant` is drawn as a dotted line.
+        table: level, value, low, high, metric and the column `by`, as `robustness.curves` returns. A column `constant`
+            is drawn as a dotted line.
         by: the column that tells the curves apart.
         xlabel: what the levels are.
         title: title of the axes.
@@ -77,7 +77,7 @@ def level_curves(
         rows = table[table[by] == name].sort_values("level")
         if rows["level"].duplicated().any():
             raise ValueError(f"table: several rows of {by} {name!r} have the same level; choose one modality or fusion")
-        bars = np.abs(rows[["low", "high"]].clip(0, 1).to_numpy().T - rows["value"].to_numpy())
+        bars = np.abs(rows[["low", "high"]].to_numpy().T - rows["value"].to_numpy())
         places = rows["level"] + (position - (len(names) - 1) / 2) * _DODGE * float(table["level"].max())
         colour, mark = COLOURS.get(name, _OTHERS[position % len(_OTHERS)]), MARKS[position % len(MARKS)] + "-"
         options: dict[str, Any] = {"capsize": 3, "elinewidth": 1, "label": arm_name(name)}
@@ -94,8 +94,7 @@ def clean_to_mean(axes: Axes, means: pd.DataFrame, *, title: str = "") -> Axes:
 
     Args:
         axes: where to draw.
-        means: modality, alignment, metric, clean, mean, low, high, as `robustness.means` returns; one fusion. Bars are
-            cut at 0 and 1.
+        means: modality, alignment, metric, clean, mean, low, high, as `robustness.means` returns; one fusion.
         title: title of the axes.
 
     >>> import matplotlib.pyplot as plt
@@ -106,8 +105,7 @@ def clean_to_mean(axes: Axes, means: pd.DataFrame, *, title: str = "") -> Axes:
     ['text']
     >>> plt.close(drawing)
     """
-    rows = means.assign(low=means["low"].clip(0, 1), high=means["high"].clip(0, 1))
-    rows["model"] = rows["alignment"].map(arm_name)
+    rows = means.assign(model=means["alignment"].map(arm_name))
     colours = {arm_name(name): colour for name, colour in COLOURS.items()}
     ends = {"label": "modality", "value": "mean", "low": "low", "high": "high", "colour": "model"}
     dots_with_bars(rows, **ends, colours=colours, ax=axes, reference=None, xlabel=f"test {rows['metric'].iloc[0]}")

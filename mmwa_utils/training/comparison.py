@@ -17,7 +17,7 @@ from tqdm import tqdm
 import standins
 from mmwa_utils import project
 from mmwa_utils.evaluation.metrics import LOWER_IS_BETTER, compute_metrics, trivial_logits
-from mmwa_utils.evaluation.statistics import draw_counts, half_width, measure, paired_row
+from mmwa_utils.evaluation.statistics import Interval, draw_counts, half_width, measure, paired_row
 from mmwa_utils.training.config import RunConfig, vary
 from mmwa_utils.training.data import RunData, open_data
 from mmwa_utils.training.protocol import BASELINE
@@ -133,18 +133,18 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     """Return mean and 95 % interval over seeds for each dataset, fusion, alignment and metric.
 
     The interval is Student's: mean +- t_{n-1} s / sqrt(n), for the mean over *all* seeds, at these very data. With
-    three seeds t is 4.3 and not 1.96; a normal interval would be less than half as wide, and wrong. It says nothing
-    of other test samples. One seed has no interval (NaN).
+    three seeds t is 4.3 and not 1.96; a normal interval would be less than half as wide, and wrong. It ends where the
+    metric does. It says nothing of other test samples. One seed has no interval (NaN).
 
     >>> table = pd.DataFrame({"dataset": "d", "fusion": "late", "alignment": "none", "metric": "auroc",
     ...                       "seed": [0, 1, 2], "value": [0.7, 0.8, 0.9]})
     >>> summarise(table)[["mean", "low", "high"]].round(3).values.tolist()
-    [[0.8, 0.552, 1.048]]
+    [[0.8, 0.552, 1.0]]
     """
     rows = []
     for arm, values in table.groupby([*_ARM, "metric"], sort=False)["value"]:
         mean, half = values.mean(), half_width(values.to_numpy())
-        rows.append((*arm, len(values), mean, mean - half, mean + half))
+        rows.append((*arm, len(values), *vars(Interval(mean, mean - half, mean + half).of(arm[-1])).values()))
     return pd.DataFrame(rows, columns=[*_ARM, "metric", "seeds", "mean", "low", "high"])
 
 

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import pearsonr
 from sklearn import metrics as sk
 
-from mmwa_utils.evaluation.metrics import METRICS, compute_metrics, trivial_logits
+from mmwa_utils.evaluation.metrics import METRICS, bounds, compute_metrics, trivial_logits
 from mmwa_utils.evaluation.statistics import draw_counts
 from mmwa_utils.types import DatasetSpec, ModalitySpec, Task
 
@@ -184,7 +184,9 @@ def problem(task: str, size: int, rng: np.random.Generator) -> tuple[Any, Any]:
 def test_each_draw_is_the_reference_on_the_drawn_samples(task: Any, metric: str, size: int) -> None:
     truth, logits = problem(task, size, np.random.default_rng(size))
     counts = draw_counts(size, 40, seed=1)
+    least, most = bounds(metric)
     for value, row in zip(METRICS[task][metric](truth, logits, counts), counts, strict=True):
+        assert math.isnan(value) or least <= value <= most
         drawn = np.repeat(np.arange(size), row)
         assert value == pytest.approx(REFERENCES[task, metric](truth[drawn], logits[drawn]), abs=1e-9, nan_ok=True)
 

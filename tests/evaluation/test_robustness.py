@@ -306,3 +306,10 @@ def test_draws_are_the_same_each_time(tmp_path: Path) -> None:
     assert not np.allclose(first["low"], other["low"])
     rows = rb.curves(rb.score(grid, "accuracy", draws=50))
     assert rows.groupby(["alignment", "modality"]).size().eq(4).all()
+
+
+def test_intervals_of_a_metric_end_where_the_metric_does(tmp_path: Path) -> None:
+    scores = rb.score(fake_grid(tmp_path, skill={"none": -2.0, "wasserstein": 2.0}, seeds=2), "accuracy", draws=50)
+    rows = pd.concat([rb.curves(scores), rb.means(scores)])
+    assert rows["low"].min() == 0, "two seeds have long intervals"
+    assert rows["high"].max() == 1
