@@ -8,11 +8,13 @@ from typing import Any
 import click
 import yaml
 
+from mmwa_utils import datasets
+
 # transformers takes seconds to import: only the commands that need it do.
 
 
 @click.command()
-@click.option("--dataset", required=True, help="hateful_memes, mm_imdb, ur_funny, cmu_mosei, medfuse or digits.")
+@click.option("--dataset", required=True, type=click.Choice(datasets.names()))
 @click.option(
     "--profile", type=click.Choice(["smoke", "tutorial", "study", "paper"]), default="tutorial", show_default=True
 )
