@@ -29,8 +29,6 @@ class Standin(Protocol):
 
     STORY: Story
     """What is drawn, with the exact Bayes scores."""
-    SHARES: Mapping[str, int]
-    """The release's samples in "train", "val" and "test"; a stand-in is split in the same proportion."""
 
     def write(self, root: Path, draws: Mapping[str, Draws], seed: int) -> None:
         """Write what was drawn for each split into an empty folder; the marker is written by the caller."""
@@ -59,6 +57,12 @@ def story(dataset: str) -> Story:
 
 def write(dataset: str, folder: Path | str, samples: int, seed: int = 0) -> Path:
     """Write a stand-in in the release's layout; the same (samples, seed) gives the same bytes.
+
+    Args:
+        dataset: name of the dataset.
+        folder: a new or empty folder, or one that holds this very stand-in.
+        samples: in the training split (films of MM-IMDb, stays of MedFuse); `story.sizes` gives those of the others.
+        seed: of the story and of its files.
 
     A folder that already holds exactly this stand-in is left alone, so a notebook may call this on every run.
 
@@ -124,9 +128,8 @@ def _drawn_for(root: Path) -> tuple[Marker, Mapping[str, Draws]]:
 
 @lru_cache(maxsize=8)
 def _draw(dataset: str, samples: int, seed: int) -> Mapping[str, Draws]:
-    standin = _standin(dataset)
-    counts = sizes(samples, standin.SHARES)
+    drawn = _standin(dataset).STORY
     return {
-        split: standin.STORY.draw(count, seed=seed, split=number)
-        for number, (split, count) in enumerate(counts.items())
+        split: drawn.draw(count, seed=seed, split=number)
+        for number, (split, count) in enumerate(sizes(samples).items())
     }

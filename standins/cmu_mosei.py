@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mmwa_utils.datasets._sequences import KEYS
-from mmwa_utils.datasets.cmu_mosei import EXPECTED, MULTIBENCH, WIDTHS
+from mmwa_utils.datasets.cmu_mosei import MULTIBENCH, WIDTHS
 from standins.sequences import aligned_steps, draw_sequences, front_padded, write_pickle
 from standins.story import Draws, Story
 
@@ -22,7 +22,6 @@ STORY = Story(
     task="regression",
     noise=0.5,
 )
-SHARES: Mapping[str, int] = EXPECTED[MULTIBENCH]
 _STEPS = 50
 """Steps to which the stand-in pads, at the front: the release's number."""
 correspondence = aligned_steps

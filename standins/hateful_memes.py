@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mmwa_utils.datasets.hateful_memes import EXPECTED, FILES
+from mmwa_utils.datasets.hateful_memes import FILES
 from standins.processor import write_processor
 from standins.scenes import VOCABULARY, Correspondence, find_scene, scene_of
 from standins.story import Draws, Story
@@ -22,7 +22,6 @@ STORY = Story(
     bias=(-0.5,),
     lean=0.4,
 )
-SHARES: Mapping[str, int] = {split: EXPECTED[split] for split in ("train", "val", "test")}
 _GRID = (4, 4)
 _EDGE = 32
 

@@ -10,7 +10,7 @@ from typing import Any
 from mmwa_utils.datasets import DatasetError
 from mmwa_utils.datasets._files import MARKER, parse_json, read_bytes
 
-VERSION = 1
+VERSION = 2
 """Changes when a writer's output changes, so that no folder of an older writer is taken for a newer one's."""
 
 
@@ -20,6 +20,7 @@ class Marker:
 
     dataset: str
     samples: int
+    """In the training split."""
     seed: int
     version: int = VERSION
 

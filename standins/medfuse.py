@@ -18,7 +18,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image, ImageDraw, ImageFilter
 
-from mmwa_utils.datasets.medfuse import EXPECTED
 from mmwa_utils.datasets.medfuse_features import CHANNELS
 from mmwa_utils.datasets.medfuse_index import METADATA, TASK, series_folder
 from standins.processor import write_processor
@@ -35,7 +34,6 @@ STORY = Story(
     absence={"xray": 0.74},
 )
 
-SHARES: Mapping[str, int] = EXPECTED
 _EDGE = 64  # pixels of a drawn X-ray's side
 
 # Channel -> means at the sign -1 and +1, spread between readings, decimals. The means lie four or more spreads apart.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmwa_utils.datasets._mm_imdb_spec import DROPPED, EXPECTED, GENRES
+from mmwa_utils.datasets._mm_imdb_spec import DROPPED, GENRES
 from standins.processor import write_processor
 from standins.scenes import VOCABULARY, Correspondence, find_scene, retell, scene_of
 from standins.story import Draws, Story
@@ -41,9 +41,6 @@ STORY = Story(
     bias=tuple(_AT_HOME - sum(w * abs(sign) for w, sign in zip(_WEIGHTS, home, strict=True)) for home in _HOMES),
     lean=0.4,
 )
-
-
-SHARES: Mapping[str, int] = EXPECTED
 
 
 def write(root: Path, draws: Mapping[str, Draws], seed: int) -> None:

@@ -263,20 +263,17 @@ def _regression_scores(mass: np.ndarray, outcomes: np.ndarray) -> dict[str, floa
     }
 
 
-def sizes(samples: int, shares: Mapping[str, int]) -> dict[str, int]:
-    """Split `samples` in the proportion of a release's counts; the sum is exact and no split is empty.
+def sizes(samples: int) -> dict[str, int]:
+    """Return the size of each split: a quarter of the training samples to validate, and as many to test.
 
-    >>> sizes(1000, {"train": 8500, "val": 500, "test": 1000})
-    {'train': 850, 'val': 50, 'test': 100}
+    The releases' own shares are not kept: a twentieth of a small stand-in would tell no two models apart.
+
+    >>> sizes(2000)
+    {'train': 2000, 'val': 500, 'test': 500}
     """
-    if samples < 4 * len(shares):
-        raise ValueError(f"samples = {samples}: a stand-in of {len(shares)} splits needs at least {4 * len(shares)}")
-    total = sum(shares.values())
-    exact = {name: samples * share / total for name, share in shares.items()}
-    floor = {name: max(4, int(value)) for name, value in exact.items()}
-    largest = max(floor, key=lambda name: floor[name])
-    floor[largest] += samples - sum(floor.values())
-    return floor
+    if samples < 16:
+        raise ValueError(f"samples = {samples}: a stand-in needs at least 16 training samples")
+    return {"train": samples, "val": samples // 4, "test": samples // 4}
 
 
 def locate(sample_id: str, draws: Mapping[str, Draws], *, first: int) -> tuple[int, int]:

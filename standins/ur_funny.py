@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mmwa_utils.datasets._sequences import KEYS
-from mmwa_utils.datasets.ur_funny import EXPECTED, MULTIBENCH, WIDTHS
+from mmwa_utils.datasets.ur_funny import MULTIBENCH, WIDTHS
 from standins.sequences import OBJECT, aligned_steps, draw_sequences, front_padded, write_pickle
 from standins.story import Draws, Story
 
@@ -20,7 +20,6 @@ STORY = Story(
     flips={"text": 0.25, "vision": 0.15, "audio": 0.25},
     lean=0.4,
 )
-SHARES: Mapping[str, int] = EXPECTED
 _STEPS = 20
 """Steps to which the stand-in pads, at the front."""
 correspondence = aligned_steps

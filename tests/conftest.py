@@ -22,13 +22,13 @@ def unchecked() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def memes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stand-in of Hateful Memes with 240 samples."""
+    """A stand-in of Hateful Memes: 240 memes to train on, 60 each to validate and to test."""
     return standins.write("hateful_memes", tmp_path_factory.mktemp("memes") / "data", samples=240, seed=3)
 
 
 @pytest.fixture(scope="session")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stand-in of MM-IMDb with 240 films."""
+    """A stand-in of MM-IMDb: 240 films to train on, 60 each to validate and to test."""
     return standins.write("mm_imdb", tmp_path_factory.mktemp("films") / "data", samples=240, seed=3)
 
 

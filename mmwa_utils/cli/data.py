@@ -59,12 +59,12 @@ def where(name: str) -> None:
 @app.command()
 @_name
 @_path
-@click.option("--samples", type=click.IntRange(min=12), default=2000, show_default=True, help="Over all splits.")
+@click.option("--samples", type=click.IntRange(min=16), default=2000, show_default=True, help="To train on.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed, the same bytes.")
 def standin(name: str, path: Path, samples: int, seed: int) -> None:
     """Write a stand-in of NAME into the new folder PATH, in the release's layout."""
     root = standins.write(name, path, samples, seed)
-    click.echo(f"{name}: a stand-in of {samples} samples is in {root}")
+    click.echo(f"{name}: a stand-in of {samples} training samples is in {root}")
 
 
 @app.command()

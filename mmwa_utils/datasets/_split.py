@@ -13,7 +13,7 @@ from jaxtyping import Int, Shaped
 
 from mmwa_utils.types import DatasetSpec, Sample
 
-KEPT = 1024
+KEPT = 4096
 """Samples of the largest stand-in split that is kept in memory once decoded: every epoch reads them again."""
 
 

@@ -71,7 +71,7 @@ class RunConfig(BaseModel):
     options: dict[str, int | str] = Field(default_factory=dict)
     """The dataset's own options: `plot_policy` of mm_imdb, `views` (2 or 3) of digits."""
     samples: int = Field(1500, ge=40)
-    """Samples of the stand-in, all splits together; of no effect on a release."""
+    """Training samples of the stand-in, which has a quarter as many for each other split; of no effect on a release."""
     data_seed: int = Field(0, ge=0)
     """Seed of the stand-in's generator."""
     fusion: Literal["early", "late"] = "early"

@@ -12,11 +12,11 @@ from mmwa_utils import datasets
 
 def test_memes_are_marked_sized_and_complete(memes: Path) -> None:
     splits = datasets.load("hateful_memes", memes)
-    assert {name: len(split) for name, split in splits.items()} == {"train": 204, "val": 12, "test": 24}
+    assert {name: len(split) for name, split in splits.items()} == {"train": 240, "val": 60, "test": 60}
     assert all(split.standin for split in splits.values())
     assert not datasets.verify("hateful_memes", memes).problems
     ids = [identifier for split in splits.values() for identifier in split.ids()]
-    assert len(set(ids)) == 240
+    assert len(set(ids)) == 360
 
 
 def test_memes_are_what_the_story_drew(memes: Path) -> None:
@@ -59,7 +59,7 @@ def test_films_are_marked_complete_and_of_one_split(films: Path) -> None:
     splits = datasets.load("mm_imdb", films)
     assert all(split.standin for split in splits.values())
     groups = [{identifier.split("/")[0] for identifier in split.ids()} for split in splits.values()]
-    assert sum(map(len, groups)) == len(set().union(*groups)) == 240
+    assert sum(map(len, groups)) == len(set().union(*groups)) == 360
 
 
 def test_films_are_what_the_story_drew(films: Path) -> None:

@@ -27,6 +27,8 @@ def test_a_standin_is_not_written_over_something_else(memes: Path, tmp_path: Pat
     assert (memes / "train.jsonl").stat().st_mtime_ns == before
     with pytest.raises(DatasetError, match="holds something other"):
         standins.write("hateful_memes", memes, samples=240, seed=4)
+    with pytest.raises(DatasetError, match="holds something other"):
+        standins.write("hateful_memes", memes, samples=241, seed=3)
     with pytest.raises(DatasetError, match="is not a stand-in"):
         standins.correspondence(tmp_path, "00001")
     with pytest.raises(DatasetError, match="is not a stand-in"):

@@ -135,14 +135,8 @@ def test_an_unknown_modality_is_an_error() -> None:
         standins.story("ur_funny").scores(("smell",))
 
 
-@pytest.mark.parametrize("samples", [12, 100, 999, 2000])
-def test_sizes_add_up_in_the_releases_proportion(samples: int) -> None:
-    shares = {"train": 8500, "val": 500, "test": 1000}
-    counts = sizes(samples, shares)
-    assert sum(counts.values()) == samples
-    assert min(counts.values()) >= 4
-    if samples > 500:
-        for name, count in counts.items():
-            assert abs(count - samples * shares[name] / 10_000) < 2.5
-    with pytest.raises(ValueError, match="needs at least 12"):
-        sizes(11, shares)
+@pytest.mark.parametrize("samples", [16, 100, 2000])
+def test_the_splits_to_validate_and_to_test_are_a_quarter_of_the_training_split(samples: int) -> None:
+    assert list(sizes(samples).items()) == [("train", samples), ("val", samples // 4), ("test", samples // 4)]
+    with pytest.raises(ValueError, match="at least 16"):
+        sizes(15)
