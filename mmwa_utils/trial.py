@@ -1,6 +1,6 @@
 """What the chapters about a dataset do alike: train models without and with alignment, and show how they compare.
 
-Chapter 6 explains each step where it takes it; chapters 7 to 10 only take it, and explain what is their own.
+Chapters 6 and 7 explain each step where they take it; chapters 8 to 11 only take it, and explain what is their own.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
+from mmwa_utils.evaluation.collapse import run_effective_rank
 from mmwa_utils.notebook import Chapter
 from mmwa_utils.plots import arms as draw
 from mmwa_utils.plots import figure
@@ -36,6 +37,8 @@ class Trial:
     fusions: Sequence[str]
     configs: list[RunConfig] = field(default_factory=list)
     runs: Sequence[Run] = ()
+    gate: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Which arms learned, as `comparison.gate` says."""
 
     @classmethod
     def open(cls, chapter: Chapter, dataset: Any, **options: Any) -> Trial:
@@ -48,7 +51,7 @@ class Trial:
         """
         given = chapter.parameters
         names = ("data_root", "missing_rate", "samples", "epochs", "batch_size", "precision")
-        own = {name: given[name] for name in names if given[name] is not None}
+        own = {name: given[name] for name in names if given.get(name) is not None}
         own["options"] = {name: value for name, value in options.items() if value is not None}
         base = RunConfig.for_profile(given["profile"], dataset=dataset, data_seed=given["seed"], **own)
         data = open_data(base)
@@ -57,6 +60,11 @@ class Trial:
         if data.standin:
             chapter.standin_banner()
         return cls(chapter, base, data, given["fusions"])
+
+    @property
+    def title(self) -> str:
+        """Return what a table calls the dataset."""
+        return self.data.spec.name.replace("_", " ")
 
     def show(self, table: pd.DataFrame, caption: str, *, digits: int = 3) -> None:
         """Render a table of this dataset; a stand-in's says that it is one."""
@@ -69,7 +77,7 @@ class Trial:
             pretrained: each fusion's pretrained weights, as in `RunConfig`.
         """
         given, rows, self.configs = self.chapter.parameters, [], []
-        numbers = {name: given[name] for name in ("lr", "alpha", "beta", "epochs")}
+        numbers = {name: given.get(name) for name in ("lr", "alpha", "beta", "epochs")}
         for fusion in self.fusions:
             chosen = study.choose_settings(self.base, fusion, pretrained=pretrained.get(fusion), **numbers)
             for arm, config in chosen.items():
@@ -81,11 +89,14 @@ class Trial:
                 self.configs += configs
         columns = ["fusion", "model", "alpha", "beta", "rate", "learning rate", "weight decay"]
         columns += ["runs", "in the store", "seconds for the others"]
-        self.show(pd.DataFrame(rows, columns=columns), "Selected settings, and what the runs will take", digits=4)
+        self.show(
+            pd.DataFrame(rows, columns=columns), f"{self.title}: selected settings, and what the runs take", digits=4
+        )
 
     def train(self) -> pd.DataFrame:
         """Train the chosen runs or find them; save and return their test metrics, one row per run and metric."""
         self.runs = compare.train_all(self.configs)
+        self.gate = compare.gate(self.runs, self.data)
         table = compare.run_table(self.runs)
         self.chapter.save("results", table)
         self.chapter.save("runs", study.record(self.configs))
@@ -145,6 +156,22 @@ class Trial:
         summary, lines = compare.summarise(table), known.dropna().to_dict()
         draw.seed_dots(axes, table, summary, metric=spec.metric, references=lines)
 
+    def show_gate(self) -> pd.DataFrame:
+        """Show, save and return which arms learned: the metric against the trivial one, and the tokens' effective rank.
+
+        The rank is the mean over modalities and seeds of the last layer's tokens. Tokens that have become alike have 1.
+        """
+        ranks = pd.DataFrame(
+            [{"fusion": run.config.fusion, "alignment": run.config.arm, "effective rank": np.mean(list(found.values()))}
+             for run in self.runs for found in [run_effective_rank(run, open_data(run.config))]]
+        )  # fmt: skip
+        arms = ["fusion", "alignment"]
+        table = self.gate.merge(ranks.groupby(arms, sort=False).mean().reset_index(), on=arms)
+        self.chapter.save("gate", table)
+        shown = table.assign(alignment=table["alignment"].map(draw.arm_name)).rename(columns={"alignment": "model"})
+        self.show(shown, f"{self.title}: test metric over seeds against a constant's, and whether the arm learned")
+        return table
+
     def show_differences(self, metrics: Sequence[str], cluster: Callable[[str], str] = str) -> pd.DataFrame:
         """Show, save and return aligned - baseline of each fusion and metric with its interval and verdict.
 
@@ -152,11 +179,14 @@ class Trial:
             metrics: names of the metrics.
             cluster: from a sample's id to what is independent of the others, such as the film of several plots.
         """
-        draws = self.chapter.pick(smoke=100, tutorial=1000, paper=1000)
-        seed = self.chapter.parameters["seed"]
-        differences = compare.paired_differences(self.runs, metrics=metrics, cluster=cluster, draws=draws, seed=seed)
+        options: dict[str, Any] = {"cluster": cluster, "seed": self.chapter.parameters["seed"]}
+        options["draws"] = self.chapter.pick(smoke=100, tutorial=1000, paper=1000)
+        lost = self.gate[~self.gate["trained"]]
+        options["untrained"] = set(zip(lost["fusion"], lost["alignment"], strict=True))
+        differences = compare.paired_differences(self.runs, metrics=metrics, **options)
         self.chapter.save("differences", differences)
-        self.show(differences.drop(columns="dataset"), "Aligned - baseline, 95 % interval")
+        shown = differences.assign(alignment=differences["alignment"].map(draw.arm_name)).drop(columns="dataset")
+        self.show(shown.rename(columns={"alignment": "model"}), f"{self.title}: arm - baseline, 95 % interval")
         return differences
 
     def draw_differences(self, differences: pd.DataFrame) -> None:

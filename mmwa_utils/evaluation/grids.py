@@ -11,6 +11,7 @@ from jaxtyping import Shaped
 
 from mmwa_utils.corruption import NoiseMode, Representation, choose_missing
 from mmwa_utils.evaluation.conditions import Clean, Condition, Noise, Without
+from mmwa_utils.evaluation.metrics import trivial_logits
 from mmwa_utils.evaluation.prediction import evaluate
 from mmwa_utils.training.data import open_data
 from mmwa_utils.training.store import Predictions, Run
@@ -40,6 +41,8 @@ class Grid:
     seeds: tuple[int, ...]
     """Of the corruption."""
     predictions: ByPoint
+    trivial: Predictions
+    """Those of the predictor that sees no input."""
     clusters: Shaped[np.ndarray, " samples"]
     """What is drawn as one in a resample, such as the film of several plots."""
 
@@ -68,7 +71,7 @@ def noise_grid(
     Raises:
         ValueError: no runs, or runs of several datasets.
     """
-    split = _test_split(runs)
+    split, of_training = _opened(runs)
     chosen = (ALL, *split.spec.modality_names) if modalities is None else tuple(modalities)
     conditions: dict[tuple[str, float, int], Condition] = {
         (name, level, seed): Noise(level, seed, None if name == ALL else (name,), mode) if level else Clean()
@@ -76,7 +79,7 @@ def noise_grid(
     }
     found = evaluate(runs, conditions.values())
     predictions = {(run.key, *at): found[run.key, what] for run in runs for at, what in conditions.items()}
-    return _grid(split, roll(split), mode, runs, predictions)
+    return _grid(split, of_training, roll(split), mode, runs, predictions)
 
 
 def missing_grid(
@@ -102,7 +105,7 @@ def missing_grid(
     Raises:
         ValueError: no runs, or runs of several datasets.
     """
-    split = _test_split(runs)
+    split, of_training = _opened(runs)
     names, present = split.spec.modality_names, roll(split)
     without = {name: Without((name,), representation) for name in names}
     found = evaluate(runs, [Clean(), *without.values()])
@@ -118,13 +121,15 @@ def missing_grid(
                 if identifier in lost:
                     logits[row] = found[run.key, without[lost[identifier]]].logits[row]
             predictions[run.key, name, share, seed] = replace(clean, logits=logits)
-    return _grid(split, present, representation, runs, predictions)
+    return _grid(split, of_training, present, representation, runs, predictions)
 
 
-def _test_split(runs: Sequence[Run]) -> Split:
+def _opened(runs: Sequence[Run]) -> tuple[Split, np.ndarray]:
+    """Return the test split, and the labels of the training split."""
     if not runs:
         raise ValueError("runs: there are none; train or find some first")
-    return open_data(runs[0].config).splits["test"]
+    data = open_data(runs[0].config)
+    return data.splits["test"], np.asarray(data.splits["train"].labels())
 
 
 def roll(split: Split) -> tuple[Sample, ...]:
@@ -132,7 +137,16 @@ def roll(split: Split) -> tuple[Sample, ...]:
     return tuple(replace(sample, modalities=dict.fromkeys(sample.modalities)) for sample in split)
 
 
-def _grid(split: Split, present: Sequence[Sample], mode: str, runs: Sequence[Run], predictions: ByPoint) -> Grid:
+def _grid(
+    split: Split,
+    of_training: np.ndarray,
+    present: Sequence[Sample],
+    mode: str,
+    runs: Sequence[Run],
+    predictions: ByPoint,
+) -> Grid:
     _, modalities, levels, seeds = (tuple(dict.fromkeys(axis)) for axis in zip(*predictions, strict=True))
     clusters = np.array([sample.group or sample.id for sample in present])
-    return Grid(split.spec, mode, tuple(runs), modalities, levels, seeds, predictions, clusters)
+    clean = next(iter(predictions.values()))
+    trivial = replace(clean, logits=trivial_logits(split.spec, of_training, len(clean.ids)))
+    return Grid(split.spec, mode, tuple(runs), modalities, levels, seeds, predictions, trivial, clusters)

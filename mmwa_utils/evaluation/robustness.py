@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +34,8 @@ def _paper_mean(levels: Float[np.ndarray, " levels"], curve: Any) -> Any:
     return curve[..., np.isin(levels, PAPER_LEVELS), :].mean(axis=-2)
 
 
+_COLUMNS = ("dataset", "fusion", "alignment", "modality", "metric")
+
 SUMMARIES: Mapping[Summary, Callable[[Any, Any], Any]] = {
     "clean": lambda levels, curve: curve[..., 0, :],
     "mean": _paper_mean,
@@ -51,6 +54,8 @@ class Scores:
     metric: str
     seed: int
     values: Float[np.ndarray, "runs modalities levels seeds resamples"]
+    trivial: float
+    """The metric of the predictor that sees no input, on the test split."""
 
     @property
     def dataset(self) -> str:
@@ -87,6 +92,16 @@ class Scores:
             found.setdefault((config.fusion, config.arm), {})[config.seed] = position
         return found
 
+    @cached_property
+    def untrained(self) -> frozenset[Arm]:
+        """Return the arms that are not better than the trivial predictor on clean data: they enter no verdict."""
+        clean = self.summary("clean")[:, 0, 0]
+        options: dict[str, Any] = {"higher_is_better": self.higher_is_better}
+        return frozenset(
+            arm for arm, runs in self.arms.items()
+            if not statistics.is_trained(clean[list(runs.values())], self.trivial, **options)
+        )  # fmt: skip
+
 
 def score(grid: Grid, metric: str, *, draws: int = 1000, seed: int = 0) -> Scores:
     """Measure every run at every point, on the test split and on `draws` resamples that all of them share.
@@ -108,7 +123,8 @@ def score(grid: Grid, metric: str, *, draws: int = 1000, seed: int = 0) -> Score
             known[logits] = statistics.measure(grid.spec.task, metric, p.truth, p.logits, counts)
         values.append(known[logits])
     shape = (len(grid.runs), len(grid.modalities), len(grid.levels), len(grid.seeds), draws + 1)
-    return Scores(grid, metric, seed, np.reshape(values, shape))
+    nothing = statistics.measure(grid.spec.task, metric, grid.trivial.truth, grid.trivial.logits, counts[:1])
+    return Scores(grid, metric, seed, np.reshape(values, shape), float(nothing[0]))
 
 
 def table(scores: Scores) -> pd.DataFrame:
@@ -172,12 +188,19 @@ def differences(scores: Scores, *, of: Summary = "mean") -> pd.DataFrame:
         of: the summary; a difference of drops is *better* where it is negative.
 
     Returns:
-        Columns: dataset, fusion, alignment, modality, metric, seeds, difference, low, high, verdict.
+        Columns: dataset, fusion, alignment, modality, metric, seeds, detectable (the smallest effect that the
+        comparison would detect four times in five, from the baseline's runs alone), difference, low, high, verdict
+        ("not trained" where the arm or its baseline is not).
     """
     found = {modality: _paired(scores, modality=modality, of=of) for modality in (*scores.grid.modalities, CLEAN)}
-    return pd.DataFrame(
-        [_row(scores, arm, modality, found[modality][arm], of) for arm in found[CLEAN] for modality in found]
-    )
+    rows = [_row(scores, arm, modality, found[modality][arm], of) for arm in found[CLEAN] for modality in found]
+    power = {
+        (fusion, modality): statistics.smallest_detectable(_by_run(scores, modality, of)[list(runs.values())].T)
+        for (fusion, alignment), runs in scores.arms.items() if alignment == BASELINE for modality in found
+    }  # fmt: skip
+    columns = [*_COLUMNS, "seeds", "detectable", "difference", "low", "high", "verdict"]
+    powered = [row | {"detectable": power[row["fusion"], row["modality"]]} for row in rows]
+    return pd.DataFrame(powered, columns=columns)
 
 
 def between(first: Scores, second: Scores, *, of: Summary = "mean") -> pd.DataFrame:
@@ -237,10 +260,10 @@ def _by_run(scores: Scores, modality: str, of: Summary) -> Float[np.ndarray, "ru
 
 
 def _row(scores: Scores, arm: Arm, modality: str, pairs: SeedResamples, of: Summary) -> dict[str, Any]:
-    columns = ("dataset", "fusion", "alignment", "modality", "metric")
     better = scores.higher_is_better if of != "drop" or modality == CLEAN else False
-    named = dict(zip(columns, (scores.dataset, *arm, modality, scores.metric), strict=True))
-    return named | statistics.paired_row(pairs, _seed(scores, arm, pairs), higher_is_better=better)
+    named = dict(zip(_COLUMNS, (scores.dataset, *arm, modality, scores.metric), strict=True))
+    row = named | statistics.paired_row(pairs, _seed(scores, arm, pairs), higher_is_better=better)
+    return row | ({"verdict": "not trained"} if {arm, (arm[0], BASELINE)} & scores.untrained else {})
 
 
 def _joint(scores: Scores, arm: Arm, values: SeedResamples) -> Interval:
@@ -261,6 +284,8 @@ def _seed(scores: Scores, arm: Arm, values: SeedResamples) -> list[int]:
 def average_gain(scores: Sequence[Scores], *, modality: str) -> Interval:
     """Return the average over datasets and fusions of what the Wasserstein alignment gains, in points (x 100).
 
+    An arm that is not trained, or whose baseline is not, has no part in it; NaN if none is left.
+
     The gain is aligned - baseline of the mean over the paper's levels (for `CLEAN`, of the clean split's metric). All
     datasets have the same weight. The fusions of a dataset share its resamples; datasets are independent, so their
     draws are joined in random order.
@@ -276,10 +301,15 @@ def average_gain(scores: Sequence[Scores], *, modality: str) -> Interval:
     for one in scores:
         if not one.higher_is_better:
             raise ValueError(f"{one.dataset}: {one.metric} is lower where better; use headline(spec)")
-        pairs = {arm: p for arm, p in _paired(one, modality=modality).items() if arm[1] == "wasserstein"}
+        pairs = {arm: p for arm, p in _paired(one, modality=modality).items()
+                 if arm[1] == "wasserstein" and not {arm, (arm[0], BASELINE)} & one.untrained}  # fmt: skip
+        if not pairs:
+            continue
         here.append(np.mean([p[0].mean() for p in pairs.values()]))
         joined = np.mean([statistics.joint_draws(p, _seed(one, arm, p)) for arm, p in pairs.items()], axis=0).ravel()
         drawn.append(np.random.default_rng([one.seed, *one.dataset.encode()]).permutation(joined))
+    if not here:
+        return Interval(*[float("nan")] * 3)
     low, high = statistics.percentiles(np.mean(drawn, axis=0))
     return Interval(100 * float(np.mean(here)), 100 * low, 100 * high)
 

@@ -26,7 +26,7 @@ def arm_name(alignment: str) -> str:
     >>> arm_name("none"), arm_name("wasserstein"), arm_name("coral")
     ('baseline', 'aligned', 'coral')
     """
-    return _NAMES.get(alignment, alignment)
+    return _NAMES.get(alignment, alignment.replace("_", " "))
 
 
 def learning_curves(
@@ -91,15 +91,17 @@ def difference_bars(axes: Axes, differences: pd.DataFrame, *, title: str = "") -
 
     Args:
         axes: where to draw.
-        differences: fusion, metric, difference, low, high, verdict, as `comparison.paired_differences` returns.
+        differences: fusion, alignment, metric, difference, low, high, verdict: see `comparison.paired_differences`.
         title: title of the axes.
     """
     rows = differences.assign(row=np.arange(len(differences)))
     dots_with_bars(rows, label="row", value="difference", low="low", high="high", ax=axes)
     for place, verdict in zip(rows["row"], rows["verdict"], strict=True):
         axes.annotate(verdict, (1.02, place), xycoords=("axes fraction", "data"), va="center", color=INK)
-    axes.set_yticks(rows["row"], rows["fusion"] + " fusion, " + rows["metric"])
-    axes.set(xlabel="difference, aligned - baseline", title=title)
+    arms = rows["alignment"].map(arm_name)
+    several = ", " + arms if arms.nunique() > 1 else ""
+    axes.set_yticks(rows["row"], rows["fusion"] + " fusion, " + rows["metric"] + several)
+    axes.set(xlabel=f"difference, {'arm' if arms.nunique() > 1 else 'aligned'} - baseline", title=title)
 
 
 def label_balance(axes: Axes, shares: Mapping[str, Mapping[str, float]], *, title: str = "") -> None:

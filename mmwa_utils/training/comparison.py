@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,15 @@ from tqdm import tqdm
 import standins
 from mmwa_utils import project
 from mmwa_utils.evaluation.metrics import LOWER_IS_BETTER, compute_metrics, trivial_logits
-from mmwa_utils.evaluation.statistics import Interval, draw_counts, half_width, measure, paired_row
+from mmwa_utils.evaluation.statistics import (
+    Interval,
+    draw_counts,
+    half_width,
+    is_trained,
+    measure,
+    paired_row,
+    smallest_detectable,
+)
 from mmwa_utils.training.config import RunConfig, vary
 from mmwa_utils.training.data import RunData, open_data
 from mmwa_utils.training.protocol import BASELINE
@@ -152,11 +160,13 @@ def paired_differences(
     runs: Sequence[Run],
     *,
     metrics: Sequence[str],
+    against: str = BASELINE,
+    untrained: Container[tuple[str, str]] = (),
     cluster: Callable[[str], str] = str,
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return aligned - baseline for each fusion, alignment and metric, with a 95 % interval over seeds and samples.
+    """Return arm - baseline for each fusion, arm and metric, with a 95 % interval over seeds and samples.
 
     Each seed has a difference of two test metrics: same seed, same samples; no interval is corrected for looking at
     several. `statistics.joint_interval` says how the
@@ -165,12 +175,15 @@ def paired_differences(
     Args:
         runs: of one dataset; each aligned run needs the baseline of its fusion and seed.
         metrics: names of the task's metrics.
+        against: the arm that is subtracted, if it is not the baseline.
+        untrained: (fusion, arm) that did not learn, as `gate` finds them: no verdict is given on them.
         cluster: from a sample's id to what is drawn as one, such as the film of several plots.
         draws: number of draws.
         seed: of the draws alone.
 
     Returns:
-        One row each: dataset, fusion, alignment, metric, seeds, difference, low, high, verdict.
+        One row each: dataset, fusion, alignment, metric, seeds, detectable (the smallest effect that the comparison
+        would detect four times in five, from the baseline's runs alone), difference, low, high, verdict.
 
     Raises:
         ValueError: fewer than two seeds, or a run without its baseline.
@@ -178,10 +191,11 @@ def paired_differences(
     by_arm = {(c.fusion, c.arm, c.seed): run for run in runs for c in [run.config]}
     pairs: dict[tuple[Any, str], list[tuple[Predictions, Predictions]]] = {}
     for (fusion, alignment, run_seed), run in by_arm.items():
-        if alignment != BASELINE:
-            if (fusion, BASELINE, run_seed) not in by_arm:
-                raise ValueError(f"runs: {fusion} fusion, {alignment}, seed {run_seed} has no baseline; train it too")
-            baseline = by_arm[fusion, BASELINE, run_seed]
+        if alignment != against:
+            if (fusion, against, run_seed) not in by_arm:
+                name = "baseline" if against == BASELINE else against
+                raise ValueError(f"runs: {fusion} fusion, {alignment}, seed {run_seed} has no {name}; train it too")
+            baseline = by_arm[fusion, against, run_seed]
             pairs.setdefault((fusion, alignment), []).append((baseline.predictions("test"), run.predictions("test")))
     task, rows = runs[0].config.spec.task, []
     for (fusion, alignment), found in pairs.items():
@@ -196,8 +210,36 @@ def paired_differences(
             )
             arm = dict(zip((*_ARM, "metric"), (runs[0].config.dataset, fusion, alignment, metric), strict=True))
             better = metric not in LOWER_IS_BETTER
-            rows.append(arm | paired_row(aligned - plain, [seed, 1], higher_is_better=better))
-    return pd.DataFrame(rows)
+            row = arm | {"detectable": smallest_detectable(plain)}
+            row |= paired_row(aligned - plain, [seed, 1], higher_is_better=better)
+            lost = any((fusion, name) in untrained for name in (alignment, against))
+            rows.append(row | ({"verdict": "not trained"} if lost else {}))
+    columns = [*_ARM, "metric", "seeds", "detectable", "difference", "low", "high", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def gate(runs: Sequence[Run], data: RunData) -> pd.DataFrame:
+    """Return whether each arm learned: one row per fusion and arm, in the dataset's metric.
+
+    An arm is trained if its whole interval over seeds is on the better side of the predictor that sees no input.
+
+    Args:
+        runs: of one dataset.
+        data: of these runs.
+
+    Returns:
+        Columns: fusion, alignment, metric, seeds, mean, low, high, trivial, trained.
+    """
+    spec, table = data.spec, run_table(runs)
+    trivial = references(data).loc["trivial", spec.metric]
+    table = table[table["metric"] == spec.metric]
+    rows = summarise(table).drop(columns="dataset").assign(trivial=trivial)
+    by_arm = table.groupby(["fusion", "alignment"])["value"]
+    learned = [
+        is_trained(by_arm.get_group(arm).to_numpy(), trivial, higher_is_better=spec.higher_is_better)
+        for arm in zip(rows["fusion"], rows["alignment"], strict=True)
+    ]
+    return rows.assign(trained=learned)
 
 
 def references(data: RunData) -> pd.DataFrame:

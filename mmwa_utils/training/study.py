@@ -7,7 +7,7 @@ from typing import Any
 
 from mmwa_utils.parameters import Profile
 from mmwa_utils.training.comparison import ARMS, FUSIONS, grid, select
-from mmwa_utils.training.config import ConfigError, DatasetName, RunConfig, vary
+from mmwa_utils.training.config import PRETRAINED, ConfigError, DatasetName, RunConfig, vary
 from mmwa_utils.training.protocol import BASELINE, protocol
 
 PAPER_ALPHAS = (0.1, 0.2, 1.0, 5.0)
@@ -30,16 +30,6 @@ CHAPTERS: Mapping[DatasetName, str] = {
 
 RIVALS = ("mean_distance", "mmd", "coral", "contrastive", "modality_dropout", "qformer")
 """Alternatives to the Wasserstein alignment that chapter 5 trains beside it."""
-
-_TOWER, _PICTURES = "minilm-l6", "efficientnet-lite0"
-PRETRAINED: Mapping[tuple[str, str], Any] = {
-    ("emoji", "early"): {"tower": _TOWER, "image": _PICTURES},
-    ("emoji", "late"): {"text": _TOWER, "image": _PICTURES},
-    ("watch", "early"): {"tower": _TOWER},
-    ("spoken_digits", "early"): {"tower": _TOWER},
-}
-"""The weights, of those that packages bring, from which a dataset's runs start in each fusion. There are none for the
-watch's and the microphone's signals: their late fusion starts at random."""
 
 _OPTIONS: Mapping[str, dict[str, int | str]] = {"mm_imdb": {"plot_policy": "all"}}
 """What a chapter's own parameters add to its dataset's configuration."""
@@ -75,14 +65,13 @@ def choose_settings(
     Args:
         base: the dataset's run, as `RunConfig.for_profile` gives it.
         fusion: "early" or "late".
-        pretrained: as in `RunConfig`; None is what `PRETRAINED` has.
+        pretrained: as in `RunConfig`, tuned and not frozen; None is what `PRETRAINED` has.
         epochs: epochs at most; None is what the protocol or `base` has.
         fixed: `lr`, `weight_decay`, `alpha`, `beta` or `rate` that is not to be selected.
     """
-    weights = PRETRAINED.get((base.dataset, fusion)) if pretrained is None else pretrained
-    frozen = isinstance(weights, Mapping) and weights.get("image") == _PICTURES
-    start = vary(base, fusion=fusion, pretrained=weights, seed=protocol().selection_seed,
-                 freeze_encoders=base.freeze_encoders or frozen)  # fmt: skip
+    own = PRETRAINED.get((base.dataset, fusion), {}) if pretrained is None else {"pretrained": pretrained}
+    blank = {"pretrained": None, "freeze_encoders": False}
+    start = vary(base, fusion=fusion, seed=protocol().selection_seed, **{**blank, **own})
     plan = protocol().plan(start)
     start = vary(start, epochs=epochs or plan.epochs or base.epochs)
     chosen = {BASELINE: select(protocol().candidates(start, BASELINE, **fixed))}

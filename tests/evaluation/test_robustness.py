@@ -83,7 +83,8 @@ def fake_grid(
         return Predictions(ids, logits[:, None], truth)
 
     predictions = {(run.key, *at): predict(run, 4 * at[1] * shared[at]) for run in runs for at in points}
-    return Grid(of or spec(), "corrected", tuple(runs), (ALL, "a"), (0.0, *levels), (0, 1), predictions, ids)
+    trivial = Predictions(ids, np.zeros((samples, 1)), truth)
+    return Grid(of or spec(), "corrected", tuple(runs), (ALL, "a"), (0.0, *levels), (0, 1), predictions, trivial, ids)
 
 
 class TestGrids:
@@ -140,7 +141,7 @@ class TestGrids:
         def evaluated(runs: Any, conditions: Any, **options: Any) -> Any:
             return {("k", c): constant(c.modalities[0] if hasattr(c, "modalities") else "clean") for c in conditions}
 
-        monkeypatch.setattr(grids, "_test_split", lambda runs: Split(films))
+        monkeypatch.setattr(grids, "_opened", lambda runs: (Split(films), np.ones(40)))
         monkeypatch.setattr(grids, "evaluate", evaluated)
         grid = missing_grid([Run(Path("k"))], modalities=["b"], shares=(0.5,))
         lost = grid.predictions["k", "b", 0.5, 0].logits[:, 0].reshape(20, 2)
@@ -228,6 +229,7 @@ class TestDifferences:
         doubled = replace(
             grid,
             predictions={k: twice(p) for k, p in grid.predictions.items()},
+            trivial=twice(grid.trivial),
             clusters=np.repeat(grid.clusters, 2),
         )
         loose = replace(doubled, clusters=np.array([f"{i}" for i in range(120)]))
@@ -235,6 +237,17 @@ class TestDifferences:
         kept, same = (t.select_dtypes("number") for t in (kept, same))
         pd.testing.assert_frame_equal(kept, same)
         assert (narrow["high"] - narrow["low"]).mean() < (same["high"] - same["low"]).mean()
+
+    def test_what_did_not_learn_enters_no_verdict_and_no_average(self, tmp_path: Path) -> None:
+        skill = {"none": 1.0, "wasserstein": 2.0, "coral": 0.0}
+        lost, kept = (rb.score(fake_grid(tmp_path / n, skill=skill), "accuracy", draws=100) for n in "ab")
+        assert lost.untrained >= {(fusion, "coral") for fusion, _ in lost.arms}
+        table = rb.differences(lost)
+        assert set(table[table["alignment"] == "coral"]["verdict"]) == {"not trained"}
+        assert "not trained" not in set(table[table["alignment"] == "wasserstein"]["verdict"])
+        blind = rb.score(fake_grid(tmp_path / "c", skill={"none": 1.0, "wasserstein": 0.0}), "accuracy", draws=100)
+        assert rb.average_gain([kept, blind], modality=ALL).value == rb.average_gain([kept], modality=ALL).value
+        assert np.isnan(rb.average_gain([blind], modality=ALL).value)
 
     def test_two_grids_are_compared_run_by_run(self, tmp_path: Path) -> None:
         first = rb.score(fake_grid(tmp_path / "1", skill={"none": 0.5, "coral": 0.5}), "accuracy", draws=100)

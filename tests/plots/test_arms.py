@@ -52,7 +52,7 @@ def test_a_comparison_shows_every_seed_every_mean_and_every_reference() -> None:
 
 
 def test_differences_with_one_name_keep_their_rows_and_state_their_verdicts() -> None:
-    table = pd.DataFrame({"fusion": "late", "metric": "mae", "difference": [0.0, 0.5, 0.2]})
+    table = pd.DataFrame({"fusion": "late", "alignment": "wasserstein", "metric": "mae", "difference": [0.0, 0.5, 0.2]})
     table = table.assign(low=table["difference"] - 0.1, high=table["difference"] + 0.1)
     table["verdict"] = ["cannot tell", "hurts", "hurts"]
     _, axes = figure()

@@ -65,7 +65,10 @@ def test_the_baseline_selects_its_rate_and_the_others_their_own_over_the_papers_
 def test_real_data_start_from_the_weights_that_packages_bring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "select", lambda candidates: candidates[0])
     base = RunConfig.for_profile("tutorial", dataset="emoji")
-    assert study.choose_settings(base, "late")["wasserstein"].pretrained == study.PRETRAINED["emoji", "late"]
+    assert study.choose_settings(base, "late")["wasserstein"].pretrained == {
+        "text": "minilm-l6",
+        "image": "efficientnet-lite0",
+    }
     given = study.choose_settings(base, "early", pretrained="/weights/vilt")[BASELINE]
     assert (given.pretrained, given.freeze_encoders) == ("/weights/vilt", False)
 
