@@ -196,10 +196,11 @@ class Trial:
 
     def outputs(self, run: Run, samples: Sequence[Sample]) -> Float[np.ndarray, "samples outputs"]:
         """Return what a run's model says of samples, which need not be a split's; in batches of 100."""
-        model = load_model(run, self.data).to(self.chapter.device)
+        data = open_data(run.config)  # fusions may read the samples differently
+        model = load_model(run, data).to(self.chapter.device)
         parts = [list(samples[start : start + 100]) for start in range(0, len(samples), 100)]
         with torch.inference_mode():
-            batches = (self.data.collate(part).to(self.chapter.device) for part in parts)
+            batches = (data.collate(part).to(self.chapter.device) for part in parts)
             return torch.cat([model(batch.modalities).logits for batch in batches]).float().cpu().numpy()
 
     def show_cost(self, samples: int, tokens: Mapping[str, Mapping[str, int]], *, others: float = 0) -> pd.DataFrame:

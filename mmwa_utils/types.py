@@ -112,14 +112,17 @@ class ModalityBatch:
 
     - text: `values` int64 (batch, length), token ids;     `mask` (batch, length);
     - image: `values` float32 (batch, 3, height, width);    `mask` (batch, height, width), True at real pixels;
-    - stream: `values` float32 (batch, steps, width);       `mask` (batch, steps).
+    - stream: `values` float32 (batch, steps, width);       `mask` (batch, steps);
+    - of any kind, read by a frozen encoder: `values` float32 (batch, length, dim), its tokens; `mask` (batch, length).
 
     `special` marks the tokens that carry no content ([CLS], [SEP]); it is False at padding and for pixels.
+    `positions` says where a frozen encoder's tokens stood (see `FusionOutput.positions`); None: one behind the other.
     """
 
     values: Shaped[Tensor, "batch ..."]
     mask: Bool[Tensor, "batch ..."]
     special: Bool[Tensor, "batch length"] | None = None
+    positions: Int[Tensor, "batch length"] | None = None
 
     @property
     def present(self) -> Bool[Tensor, " batch"]:
@@ -128,8 +131,8 @@ class ModalityBatch:
 
     def each(self, change: Callable[[Tensor], Tensor]) -> ModalityBatch:
         """Return the same with each tensor changed, such as moved or cut to some samples."""
-        special = None if self.special is None else change(self.special)
-        return ModalityBatch(change(self.values), change(self.mask), special)
+        parts = (self.values, self.mask, self.special, self.positions)
+        return ModalityBatch(*(part if part is None else change(part) for part in parts))  # type: ignore[arg-type]
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> ModalityBatch:
         """Return the same on another device."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -50,10 +51,10 @@ class ModalityDropout(NoAlignment):
         loses = (chance < self.rate) & (present.sum(dim=0) > 1)
         lost = torch.zeros_like(present).scatter_(0, order.argmax(dim=0, keepdim=True), loses[None])
         return {
-            name: ModalityBatch(
-                modality.values,
-                modality.mask & ~gone.reshape(-1, *(1 for _ in modality.mask.shape[1:])),
-                None if modality.special is None else modality.special & ~gone[:, None],
+            name: replace(
+                modality,
+                mask=modality.mask & ~gone.reshape(-1, *(1 for _ in modality.mask.shape[1:])),
+                special=None if modality.special is None else modality.special & ~gone[:, None],
             )
             for (name, modality), gone in zip(modalities.items(), lost, strict=True)
         }

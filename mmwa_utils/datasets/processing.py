@@ -93,12 +93,26 @@ class Processor:
         return image.resize((max(width, least), max(height, least)))
 
 
-def load_processor(source: Path | str = PRETRAINED, *, max_text_length: int = 40) -> Processor:
+def grid_images(side: int = 128) -> Any:
+    """Return the image processor of EfficientNet-Lite: (value - 127) / 128, sides in steps of its stride of 32.
+
+    Args:
+        side: of the shorter edge, in pixels; 128 give a square picture 4 x 4 cells.
+    """
+    from transformers import ViltImageProcessorPil
+
+    settings: dict[str, Any] = {"size": {"shortest_edge": side}, "size_divisor": 32}
+    settings |= {"image_mean": [127 / 255] * 3, "image_std": [128 / 255] * 3}
+    return ViltImageProcessorPil(**settings)
+
+
+def load_processor(source: Path | str = PRETRAINED, *, images: Any = None, max_text_length: int = 40) -> Processor:
     """Read a processor with `from_pretrained`.
 
     Args:
         source: a folder, such as `data_root / "processor"` of a stand-in, or the name of a checkpoint in the local
             cache; nothing is downloaded.
+        images: the image processor, such as `grid_images()`; None reads the source's.
         max_text_length: limit on the tokens of a text.
 
     Raises:
@@ -108,7 +122,7 @@ def load_processor(source: Path | str = PRETRAINED, *, max_text_length: int = 40
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(source), local_files_only=True)
-        images = ViltImageProcessorPil.from_pretrained(str(source), local_files_only=True)
+        images = images or ViltImageProcessorPil.from_pretrained(str(source), local_files_only=True)
     except (OSError, ValueError) as error:
         remedy = "Give the folder of a saved processor; a stand-in has one in its folder 'processor'."
         raise DatasetError(Path(source), f"holds no processor ({type(error).__name__}).", remedy=remedy) from None

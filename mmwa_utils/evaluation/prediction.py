@@ -1,6 +1,6 @@
 """Predictions of trained runs under conditions, computed once and kept.
 
-All runs of a dataset read the very same changed batches, and a sample is decoded once for several conditions.
+Runs that read a dataset alike read the very same changed batches, and a sample is decoded once for several conditions.
 Predictions are stored by run and condition, so a grid that was interrupted goes on where it stopped.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, groupby
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from tqdm import tqdm
 from mmwa_utils import project
 from mmwa_utils.evaluation.conditions import Condition, SplitView
 from mmwa_utils.evaluation.metrics import trivial_logits
-from mmwa_utils.training.data import RunData, open_data
+from mmwa_utils.training.data import RunData, open_data, reading
 from mmwa_utils.training.run import load_model
 from mmwa_utils.training.store import Predictions, Run
 
@@ -48,7 +49,9 @@ def evaluate(runs: Sequence[Run], conditions: Iterable[Condition]) -> dict[tuple
     models_at_once = 1 if lacking and lacking[0].config.profile == "paper" else len(runs)
     hidden = project.BUILD_VARIABLE in os.environ or not lacking
     with tqdm(total=len(paths) - len(found), desc="evaluations", unit="evaluation", disable=hidden) as bar:
-        for together in _parts(lacking, models_at_once):
+        lacking.sort(key=lambda run: reading(run.config))
+        alike = [list(some) for _, some in groupby(lacking, key=lambda run: reading(run.config))]
+        for together in chain.from_iterable(_parts(some, models_at_once) for some in alike):
             data = open_data(together[0].config)
             wanted = [c for c in conditions if any((run.key, c) not in found for run in together)]
             for part in _parts(wanted, CONDITIONS_AT_ONCE):

@@ -13,6 +13,19 @@ from mmwa_utils.fusion.output import FusionOutput
 from mmwa_utils.types import DatasetSpec
 
 Pretrained = str | Path | Mapping[str, str | Path] | None
+TOWER = "tower"
+"""The key of the weights of early fusion's one transformer."""
+
+
+def split_pretrained(pretrained: Pretrained) -> tuple[str | Path | None, dict[str, str | Path]]:
+    """Return the weights of early fusion's tower, and those of modalities' encoders by modality.
+
+    >>> split_pretrained("vilt"), split_pretrained({"tower": "minilm-l6", "image": "efficientnet-lite0"})
+    (('vilt', {}), ('minilm-l6', {'image': 'efficientnet-lite0'}))
+    """
+    places = dict(pretrained) if isinstance(pretrained, Mapping) else {}
+    tower = places.pop(TOWER, None) if isinstance(pretrained, Mapping) else pretrained
+    return tower, places
 
 
 def build_model(

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-EncoderName = Literal["bert", "vit", "resnet", "lstm", "linear"]
-"""The unimodal encoders of late fusion."""
+EncoderName = Literal["bert", "vit", "resnet", "efficientnet", "lstm", "linear"]
+"""The unimodal encoders."""
 
 FusionName = Literal["early", "late"]
 
@@ -76,9 +76,10 @@ class ModelConfig(BaseModel):
     max_text_length: int = Field(default=40, gt=1)
     """Text positions of early fusion."""
     encoders: Mapping[str, EncoderName] = Field(default_factory=dict)
-    """Late fusion's encoder of a modality, by its name; unnamed: text bert, image vit, stream linear."""
+    """Encoder of a modality, by its name; unnamed: that of its installed weights, else text bert, image vit, stream
+    linear."""
     freeze_encoders: bool = False
-    """Keep pretrained encoders of late fusion as they were loaded."""
+    """Keep pretrained encoders as they were loaded: the model then reads their tokens (`frozen`)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:

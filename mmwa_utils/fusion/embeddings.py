@@ -80,8 +80,8 @@ def bring_forward(modality: ModalityBatch, *, maximum: int | None = None) -> Blo
     values = take(modality.values, index)
     padding = ~mask.reshape(*mask.shape, *(1 for _ in values.shape[2:]))
     special = torch.zeros_like(mask) if modality.special is None else take(modality.special, index)
-    rank = take(modality.mask.cumsum(dim=1) - 1, index)
-    return Block(values.masked_fill(padding, 0), mask, special & mask, rank.masked_fill(~mask, -1))
+    stood = modality.mask.cumsum(dim=1) - 1 if modality.positions is None else modality.positions
+    return Block(values.masked_fill(padding, 0), mask, special & mask, take(stood, index).masked_fill(~mask, -1))
 
 
 def read_words(text: ModalityBatch, settings: Any) -> Block:
@@ -183,13 +183,14 @@ def _grid_positions(
 
 
 class StreamEmbedding(nn.Module):
-    """A feature stream as tokens: LayerNorm(W x_t + b + position_t).
+    """A feature stream as tokens: LayerNorm(W x_t + b + position_t), x_t being `patch` consecutive steps in one row.
 
-    The normalisation brings streams of any unit to the scale of ViLT's text embeddings, which end in one too.
+    The normalisation brings streams of any unit to the scale of ViLT's text embeddings, which end in one too. The
+    last patch of a stream is filled up with zeros; it is a token as long as it holds a real step.
 
     Args:
-        stream: its `width` is the features of a step, its `max_length` the number of learned positions; of a longer
-            stream as many steps are kept, evenly spread.
+        stream: its `width` is the features of a step, its `patch` the steps of a token and its `max_length` the steps
+            that learned positions reach; of a longer stream as many steps are kept, evenly spread.
         dim: width of a token.
         std: standard deviation of the initial positions.
 
@@ -199,16 +200,26 @@ class StreamEmbedding(nn.Module):
 
     def __init__(self, stream: ModalitySpec, *, dim: int, std: float) -> None:
         super().__init__()
-        self.dim = dim
-        self.projection = nn.Linear(stream_width(stream), dim)
-        self.positions = nn.Parameter(torch.randn(stream.max_length or DEFAULT_STREAM_STEPS, dim) * std)
+        self.dim, self.patch = dim, stream.patch
+        self.projection = nn.Linear(stream_width(stream) * self.patch, dim)
+        n_positions = -(-(stream.max_length or DEFAULT_STREAM_STEPS) // self.patch)
+        self.positions = nn.Parameter(torch.randn(n_positions, dim) * std)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, stream: ModalityBatch) -> Block:
         """Tokens of the stream's real steps, moved to the front, so that padding may stand anywhere."""
-        steps = bring_forward(stream, maximum=len(self.positions))
+        steps = self._join(bring_forward(stream, maximum=len(self.positions) * self.patch))
         values = self.projection(steps.values) + self.positions[: steps.values.shape[1]]
         return replace(steps, values=self.norm(values))
+
+    def _join(self, steps: Block) -> Block:
+        """One row of each `patch` steps; it stood where the first of them stood, counted in patches."""
+        count = -(-steps.mask.shape[1] // self.patch)
+        fill = count * self.patch - steps.mask.shape[1]
+        values = functional.pad(steps.values, (0, 0, 0, fill)).unflatten(1, (count, self.patch)).flatten(2)
+        mask = functional.pad(steps.mask, (0, fill)).unflatten(1, (count, self.patch)).any(dim=2)
+        special = functional.pad(steps.special, (0, fill)).unflatten(1, (count, self.patch)).any(dim=2)
+        return Block(values, mask, special, steps.positions[:, :: self.patch].div(self.patch, rounding_mode="floor"))
 
 
 def stream_width(stream: ModalitySpec) -> int:

@@ -1,4 +1,4 @@
-"""Unimodal encoders of late fusion: from one modality's padded batch to its tokens.
+"""Unimodal encoders: from one modality's padded batch to its tokens.
 
 Each takes only samples that have the modality, returns real tokens first and padding last, and lets neither
 padding nor the other samples of the batch change a sample's tokens (batch normalisation in training apart).
@@ -7,22 +7,25 @@ padding nor the other samples of the batch change a sample's tokens (batch norma
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel, ViTConfig, ViTModel
 
 from mmwa_utils.fusion.config import EncoderName, ModelConfig
 from mmwa_utils.fusion.embeddings import StreamEmbedding, bring_forward, embed_patches, read_words, stream_width
+from mmwa_utils.fusion.installed import INSTALLED, locate, quietly
 from mmwa_utils.fusion.output import Block, additive_mask
 from mmwa_utils.types import ModalityBatch, ModalityKind, ModalitySpec
 
 ENCODERS: dict[ModalityKind, tuple[EncoderName, ...]] = {
     "text": ("bert",),
-    "image": ("vit", "resnet"),
+    "image": ("vit", "resnet", "efficientnet"),
     "stream": ("linear", "lstm"),
 }
 """The encoders that read a kind of modality, the default one first."""
@@ -39,6 +42,12 @@ class ModalityEncoder(nn.Module, ABC):
         """Tokens of samples that all have the modality."""
 
 
+class Bert(BertModel):
+    """BERT whose checkpoint may hold more than is read of it: a pooler, a pretraining head, further layers."""
+
+    _keys_to_ignore_on_load_unexpected = [r"pooler\.", r"cls\.", r"encoder\.layer\."]  # noqa: RUF012
+
+
 class TextEncoder(ModalityEncoder):
     """BERT: last hidden states of a text."""
 
@@ -46,9 +55,9 @@ class TextEncoder(ModalityEncoder):
         super().__init__()
         if pretrained is None:
             own = {"vocab_size": config.vocab_size, "pad_token_id": config.pad_token_id}
-            self.bert = BertModel(BertConfig(**config.settings(config.encoder, **own)), add_pooling_layer=False)
+            self.bert = Bert(BertConfig(**config.settings(config.encoder, **own)), add_pooling_layer=False)
         else:
-            self.bert = BertModel.from_pretrained(str(pretrained), add_pooling_layer=False)
+            self.bert = Bert.from_pretrained(str(pretrained), add_pooling_layer=False)
         self.dim = self.bert.config.hidden_size
 
     def forward(self, modality: ModalityBatch) -> Block:
@@ -80,11 +89,35 @@ class PatchEncoder(ModalityEncoder):
         return replace(block, values=self.vit.layernorm(hidden))
 
 
-class ConvolutionEncoder(ModalityEncoder):
-    """ResNet: each cell of the last feature map is a token.
+class GridEncoder(ModalityEncoder):
+    """A convolutional network: each cell of its last feature map is a token, in raster order.
 
     A convolution sees the padding beside an image, so images of different sizes are cut out and run apart.
     """
+
+    @abstractmethod
+    def feature_map(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim rows columns"]:
+        """The last feature map of images of one size."""
+
+    def forward(self, modality: ModalityBatch) -> Block:
+        """Feature maps, flattened in raster order."""
+        mask = modality.mask
+        sizes = torch.stack([mask.any(dim=2).sum(dim=1), mask.any(dim=1).sum(dim=1)], dim=1)
+        distinct, which = sizes.unique(dim=0, return_inverse=True)
+        cells: dict[int, Tensor] = {}
+        for group, (height, width) in enumerate(distinct.tolist()):
+            chosen = (which == group).nonzero().flatten()
+            maps = self.feature_map(modality.values[chosen, :, :height, :width])
+            cells |= dict(zip(chosen.tolist(), maps.flatten(2).transpose(1, 2), strict=True))
+        ordered = [cells[row] for row in range(len(mask))]
+        values = pad_sequence(ordered, batch_first=True)
+        steps = torch.arange(values.shape[1], device=values.device)
+        kept = steps < steps.new_tensor([len(tokens) for tokens in ordered])[:, None]
+        return Block(values, kept, torch.zeros_like(kept), steps.expand_as(kept).masked_fill(~kept, -1))
+
+
+class ConvolutionEncoder(GridEncoder):
+    """ResNet."""
 
     def __init__(self, config: ModelConfig, pretrained: str | Path | None) -> None:
         super().__init__()
@@ -96,21 +129,33 @@ class ConvolutionEncoder(ModalityEncoder):
             self.resnet = ResNetModel.from_pretrained(str(pretrained))
         self.dim = list(self.resnet.config.hidden_sizes or ())[-1]
 
-    def forward(self, modality: ModalityBatch) -> Block:
-        """Feature maps, flattened in raster order."""
-        mask = modality.mask
-        sizes = torch.stack([mask.any(dim=2).sum(dim=1), mask.any(dim=1).sum(dim=1)], dim=1)
-        distinct, which = sizes.unique(dim=0, return_inverse=True)
-        cells: dict[int, Tensor] = {}
-        for group, (height, width) in enumerate(distinct.tolist()):
-            chosen = (which == group).nonzero().flatten()
-            maps = self.resnet(modality.values[chosen, :, :height, :width]).last_hidden_state
-            cells |= dict(zip(chosen.tolist(), maps.flatten(2).transpose(1, 2), strict=True))
-        ordered = [cells[row] for row in range(len(mask))]
-        values = pad_sequence(ordered, batch_first=True)
-        steps = torch.arange(values.shape[1], device=values.device)
-        kept = steps < steps.new_tensor([len(tokens) for tokens in ordered])[:, None]
-        return Block(values, kept, torch.zeros_like(kept), steps.expand_as(kept).masked_fill(~kept, -1))
+    def feature_map(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim rows columns"]:
+        """What the last stage makes of images."""
+        return self.resnet(pixels).last_hidden_state
+
+
+class EfficientNetEncoder(GridEncoder):
+    """EfficientNet-Lite0 without its classifier: a cell per 32 x 32 pixels; sides are multiples of 32.
+
+    `pretrained` is a file of weights. Its residual branches are dropped at random in training as often as
+    `config.dropout` says.
+    """
+
+    def __init__(self, config: ModelConfig, pretrained: str | Path | None) -> None:
+        from efficientnet_lite_pytorch import EfficientNet
+
+        super().__init__()
+        name, own = "efficientnet-lite0", {"drop_connect_rate": config.dropout}
+        if pretrained is None:
+            self.efficientnet = EfficientNet.from_name(name, **own)
+        else:
+            self.efficientnet = EfficientNet.from_pretrained(name, weights_path=str(pretrained), **own)
+        self.efficientnet._fc = nn.Identity()
+        self.dim = self.efficientnet._conv_head.out_channels
+
+    def feature_map(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim rows columns"]:
+        """What goes into the pooling before the classifier."""
+        return self.efficientnet.extract_features(pixels)
 
 
 class RecurrentEncoder(ModalityEncoder):
@@ -131,26 +176,35 @@ class LinearEncoder(StreamEmbedding, ModalityEncoder):
     """A linear projection of each step with learned positions."""
 
 
+_PRETRAINED: dict[str, Callable[[ModelConfig, str | None], ModalityEncoder]] = {
+    "bert": TextEncoder,
+    "vit": PatchEncoder,
+    "resnet": ConvolutionEncoder,
+    "efficientnet": EfficientNetEncoder,
+}
+
+
 def build_encoder(
     modality: ModalitySpec, config: ModelConfig, *, pretrained: str | Path | None = None
 ) -> ModalityEncoder:
-    """The encoder of one modality, as `config.encoders` or its kind says.
+    """The encoder of one modality, as `config.encoders`, its installed weights or its kind says.
 
     Raises:
-        ValueError: an encoder that cannot read this kind of modality, a stream without a width, or weights for
-            an encoder that has no pretrained form.
+        ImportError: weights of a package that is not installed.
+        ValueError: an encoder that cannot read this kind of modality, a stream without a width, weights for an
+            encoder that has no pretrained form, or installed weights of another encoder.
     """
     fitting = ENCODERS[modality.kind]
-    name = config.encoders.get(modality.name, fitting[0])
+    known = INSTALLED.get(str(pretrained))
+    name = config.encoders.get(modality.name, known.reader if known else fitting[0])
     if name not in fitting:
         wrong = f"encoders[{modality.name!r}]={name!r} does not read {modality.kind}, the kind of {modality.name!r}"
         raise ValueError(f"{wrong}: use {' or '.join(fitting)}")
-    if name == "bert":
-        return TextEncoder(config, pretrained)
-    if name == "vit":
-        return PatchEncoder(config, pretrained)
-    if name == "resnet":
-        return ConvolutionEncoder(config, pretrained)
+    if known and name != known.reader:
+        raise ValueError(f"pretrained[{modality.name!r}]: {pretrained} is {known.reader}, but encoders says {name}")
+    if name in _PRETRAINED:
+        with quietly():
+            return _PRETRAINED[name](config, None if pretrained is None else locate(pretrained))
     if pretrained is not None:
         raise ValueError(f"pretrained[{modality.name!r}]: the {name} encoder has no pretrained weights")
     if name == "lstm":

@@ -14,7 +14,8 @@ from transformers.models.vilt.modeling_vilt import ViltEncoder
 
 from mmwa_utils.fusion.base import FusionModel
 from mmwa_utils.fusion.config import ModelConfig
-from mmwa_utils.fusion.encoders import ModalityEncoder, build_encoder, encode_present
+from mmwa_utils.fusion.encoders import ModalityEncoder, encode_present
+from mmwa_utils.fusion.frozen import encoder_or_reader
 from mmwa_utils.fusion.output import CLASS_BLOCK, Block
 from mmwa_utils.types import DatasetSpec, ModalityBatch
 
@@ -22,7 +23,8 @@ from mmwa_utils.types import DatasetSpec, ModalityBatch
 class LateFusion(FusionModel):
     """Unimodal encoders, a projection and a type embedding each, a class token, a pre-norm transformer.
 
-    "input" tokens are those that enter the fusion transformer: token = W_m encoder_m(x) + b_m + type_m.
+    "input" tokens are those that enter the fusion transformer: token = W_m encoder_m(x) + b_m + type_m. A frozen
+    encoder is no part of the model, which is then given its tokens (`mmwa_utils.fusion.frozen`).
 
     Args:
         spec: modalities and task.
@@ -44,14 +46,8 @@ class LateFusion(FusionModel):
         if config.freeze_encoders and not pretrained:
             raise ValueError("freeze_encoders=True would freeze random weights: give pretrained weights, or tune them")
         self.config = config
-        encoders = {
-            modality.name: build_encoder(modality, config, pretrained=pretrained.get(modality.name))
-            for modality in spec.modalities
-        }
+        encoders = {m.name: encoder_or_reader(m, config, pretrained.get(m.name)) for m in spec.modalities}
         self.encoders = nn.ModuleDict(encoders)
-        self.frozen = tuple(pretrained) if config.freeze_encoders else ()
-        for name in self.frozen:
-            self.encoders[name].requires_grad_(False)
         self.projections = nn.ModuleDict({name: nn.Linear(e.dim, self.dim) for name, e in encoders.items()})
         std = config.initializer_range
         self.types = nn.ParameterDict({name: nn.Parameter(torch.randn(self.dim) * std) for name in spec.modality_names})
@@ -78,15 +74,7 @@ class LateFusion(FusionModel):
             if name not in modalities:
                 continue
             encoder = cast(ModalityEncoder, self.encoders[name])
-            with torch.set_grad_enabled(torch.is_grad_enabled() and name not in self.frozen):
-                block = encode_present(encoder, modalities[name])
+            block = encode_present(encoder, modalities[name])
             values = self.projections[name](block.values) + self.types[name]
             blocks[name] = replace(block, values=values)
         return blocks
-
-    def train(self, mode: bool = True) -> LateFusion:
-        """Switch between training and evaluation; frozen encoders stay in evaluation mode."""
-        super().train(mode)
-        for name in self.frozen:
-            self.encoders[name].eval()
-        return self

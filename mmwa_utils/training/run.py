@@ -23,9 +23,9 @@ from mmwa_utils.corruption import LossySplit
 from mmwa_utils.evaluation.metrics import METRICS
 from mmwa_utils.evaluation.statistics import draw_counts, interval, measure
 from mmwa_utils.files import write_json
-from mmwa_utils.fusion import FusionModel, ModelConfig, build_model
+from mmwa_utils.fusion import FusionModel, build_model
 from mmwa_utils.training.config import ConfigError, RunConfig, TrainingError
-from mmwa_utils.training.data import RunData, open_data
+from mmwa_utils.training.data import RunData, model_config, open_data
 from mmwa_utils.training.store import Predictions, Run, RunStore, run_key
 from mmwa_utils.training.trainer import AlignedModel, AlignmentTrainer, MarkComplete, remove_torn_checkpoints
 
@@ -107,12 +107,7 @@ def _full_disk_explained(folder: Path) -> Iterator[None]:
 
 def make_model(config: RunConfig, data: RunData) -> FusionModel:
     """Build the run's fusion model; random weights come from torch's global generator."""
-    own: dict[str, Any] = {"freeze_encoders": config.freeze_encoders, "encoders": config.encoders}
-    if data.processor is not None:
-        tokenizer = data.processor.tokenizer
-        own |= {"vocab_size": data.processor.vocabulary_size, "cls_token_id": tokenizer.cls_token_id}
-        own |= {"pad_token_id": tokenizer.pad_token_id}
-    sizes = ModelConfig.for_profile(config.profile, **own)
+    sizes = model_config(config, data.processor)
     return build_model(data.spec, fusion=config.fusion, config=sizes, pretrained=config.pretrained)
 
 

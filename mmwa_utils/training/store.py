@@ -27,7 +27,7 @@ from mmwa_utils.training.config import RunConfig
 # What a run's result depends on besides its data, whose fingerprint says what they are.
 _ROOMS = ("types.py", "ot", "alignment", "fusion", "datasets")
 _FILES = ("corruption/_random.py", "corruption/missing.py", "evaluation/metrics.py", "evaluation/statistics.py")
-_OWN_FILES = tuple(f"training/{name}.py" for name in ("config", "data", "run", "store", "trainer"))
+_OWN_FILES = tuple(f"training/{name}.py" for name in ("config", "data", "features", "run", "store", "trainer"))
 
 # Where and how fast a run is computed, not what it is.
 _NOT_IN_KEY = {"workers", "data_root", "device"}
