@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+
+from transformers import AutoConfig
 
 from mmwa_utils.fusion.base import FusionModel, n_outputs
 from mmwa_utils.fusion.config import EncoderName, FusionName, ModelConfig
 from mmwa_utils.fusion.early import EarlyFusion
+from mmwa_utils.fusion.installed import locate
 from mmwa_utils.fusion.late import LateFusion
 from mmwa_utils.fusion.output import FusionOutput
+from mmwa_utils.fusion.tower import TowerFusion
 from mmwa_utils.types import DatasetSpec
 
 Pretrained = str | Path | Mapping[str, str | Path] | None
@@ -35,10 +39,12 @@ def build_model(
 
     Args:
         spec: the dataset's modalities and task.
-        fusion: "early" (ViLT) or "late" (an encoder per modality).
+        fusion: "early" (one tower: ViLT, or BERT where `pretrained` names its weights) or "late" (an encoder per
+            modality).
         config: sizes, usually `ModelConfig.for_profile(...)`.
-        pretrained: local folder or hub name of ViLT weights for early fusion; a mapping from modality name to
-            such a place for late fusion; None for random weights.
+        pretrained: local folders, hub names or installed names (`installed.INSTALLED`) of weights. Late fusion: a
+            mapping from modality name to its encoder's. Early fusion: the tower's, or a mapping that has them under
+            "tower" and, beside a BERT, the encoders of images under the modality's name. None for random weights.
 
     Raises:
         ValueError: an unknown fusion, or `pretrained` in the other fusion's form.
@@ -54,10 +60,16 @@ def build_model(
         >>> tuple(output.logits.shape), tuple(output.tokens["last"]["left"].values.shape)
         ((2, 10), (2, 8, 32))
     """
-    models: Mapping[str, Callable[..., FusionModel]] = {"early": EarlyFusion, "late": LateFusion}
-    if fusion not in models:
+    if fusion not in ("early", "late"):
         raise ValueError(f"fusion {fusion!r} is unknown: use 'early' or 'late'")
-    form = "{modality name: folder or hub name}" if fusion == "late" else "one folder or hub name"
-    if pretrained is not None and isinstance(pretrained, Mapping) != (fusion == "late"):
-        raise ValueError(f"pretrained: {fusion} fusion takes {form}, not {pretrained!r}")
-    return models[fusion](spec, config, pretrained=pretrained)
+    tower, encoders = split_pretrained(pretrained)
+    if fusion == "late":
+        if tower is not None:
+            raise ValueError(f"pretrained: late fusion takes {{modality name: folder or hub name}}, not {pretrained!r}")
+        return LateFusion(spec, config, pretrained=encoders)
+    if tower is not None and AutoConfig.from_pretrained(locate(tower)).model_type == "bert":
+        return TowerFusion(spec, config, tower=tower, pretrained=encoders)
+    if encoders:
+        form = "one folder or hub name of ViLT, or {'tower': that of a BERT, image modality: its encoder's}"
+        raise ValueError(f"pretrained: early fusion takes {form}, not {pretrained!r}")
+    return EarlyFusion(spec, config, pretrained=tower)

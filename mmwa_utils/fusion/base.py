@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from transformers.models.vilt.modeling_vilt import ViltEncoder
 
 from mmwa_utils.fusion.output import Block, FusionOutput, additive_mask
 from mmwa_utils.types import DatasetSpec, ModalityBatch, Tokens
@@ -33,8 +32,8 @@ class FusionModel(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def encoder(self) -> ViltEncoder:
-        """The fusion transformer's layers."""
+    def encoder(self) -> nn.Module:
+        """The fusion transformer's layers, called and answering as transformers' encoders do."""
 
     @abstractmethod
     def embed(self, modalities: Mapping[str, ModalityBatch], batch_size: int) -> dict[str, Block]:

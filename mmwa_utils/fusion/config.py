@@ -34,7 +34,7 @@ class ModelConfig(BaseModel):
     """What `build_model` needs beside the dataset's spec. Sizes hold for what is built from scratch.
 
     A checkpoint brings its own sizes, vocabulary, image and patch size; what remains in force beside it are
-    `max_patches`, `encoders`, `freeze_encoders`, `dropout` and the size of late fusion.
+    `max_patches`, `tower_layers`, `encoders`, `freeze_encoders`, `dropout` and the size of late fusion.
 
     Example:
         >>> ModelConfig.for_profile("paper").early.layers
@@ -49,6 +49,8 @@ class ModelConfig(BaseModel):
     """The one transformer of early fusion."""
     late: TransformerSize
     """The fusion transformer of late fusion."""
+    tower_layers: int | None = Field(default=None, gt=0)
+    """Early fusion that starts from BERT's weights keeps this many of its layers, the first ones; None keeps all."""
     encoder: TransformerSize
     """The text (BERT) and image (ViT) encoders of late fusion."""
     resnet_widths: tuple[int, ...] = Field(min_length=1)
@@ -136,11 +138,11 @@ _SMALL: dict[str, Any] = {
 }
 _PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {
-        **_SMALL, "early": _size(32, 2, 4), "late": _size(32, 2, 8), "encoder": _size(32, 1, 4),
+        **_SMALL, "tower_layers": 1, "early": _size(32, 2, 4), "late": _size(32, 2, 8), "encoder": _size(32, 1, 4),
         "resnet_widths": (8, 16), "resnet_depths": (1, 1), "lstm_dim": 16,
     },
     "tutorial": {
-        **_SMALL, "early": _size(64, 3, 8), "late": _size(64, 2, 8), "encoder": _size(64, 1, 8),
+        **_SMALL, "tower_layers": 2, "early": _size(64, 3, 8), "late": _size(64, 2, 8), "encoder": _size(64, 1, 8),
         "resnet_widths": (16, 32, 64), "resnet_depths": (1, 1, 1), "lstm_dim": 64,
     },
     "study": {

@@ -73,6 +73,8 @@ def open_data(config: RunConfig) -> RunData:
 def model_config(config: RunConfig, processor: Processor | None) -> ModelConfig:
     """Return the sizes of a run's model: the profile's, with the tokenizer's vocabulary."""
     own: dict[str, Any] = {"freeze_encoders": config.freeze_encoders, "encoders": config.encoders}
+    if config.fusion == "early" and config.pretrained is not None:
+        own["dropout"] = 0.1  # a pretrained tower is tuned as it was pretrained, whatever small models are given
     if processor is not None:
         tokenizer = processor.tokenizer
         own |= {"vocab_size": processor.vocabulary_size, "cls_token_id": tokenizer.cls_token_id}

@@ -3,23 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 from pydantic import ValidationError
-from transformers import BertConfig, BertModel, ViTConfig, ViTModel
+from transformers import BertModel, ViTModel
 
 from mmwa_utils.fusion import ModelConfig, build_model
 from mmwa_utils.types import DatasetSpec, ModalityBatch, ModalitySpec
 from tests.fusion.batches import CONFIG, SPEC, blank, make_batch, make_image, make_text
-
-SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> dict[str, str]:
-    """Local folders as `from_pretrained` reads them, of a BERT and a ViT of another width than the fusion's."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("weights")
-    BertModel(BertConfig(**SMALL, vocab_size=50), add_pooling_layer=False).save_pretrained(folder / "bert")
-    ViTModel(ViTConfig(**SMALL, image_size=32, patch_size=8), add_pooling_layer=False).save_pretrained(folder / "vit")
-    return {"text": str(folder / "bert"), "image": str(folder / "vit")}
 
 
 def test_encoders_are_those_of_transformers(weights):

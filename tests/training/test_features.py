@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader
 from transformers import BertConfig, BertModel
 
 from mmwa_utils import project
+from mmwa_utils.evaluation.conditions import Clean, Noise
+from mmwa_utils.evaluation.prediction import evaluate
 from mmwa_utils.fusion import ModelConfig
 from mmwa_utils.fusion.encoders import EfficientNetEncoder, TextEncoder
 from mmwa_utils.training import RunConfig, RunStore, features, load_model, open_data, train
@@ -155,7 +157,7 @@ def test_processes_share_a_file(bert: str, folder: Path) -> None:
 
 
 def run_config(**own: Any) -> RunConfig:
-    numbers = {"fusion": "late", "pretrained": BOTH, "freeze_encoders": True, "samples": 60, "epochs": 1}
+    numbers = {"fusion": "late", "pretrained": BOTH, "freeze_encoders": True, "samples": 40, "epochs": 1}
     return RunConfig.for_profile("smoke", dataset="hateful_memes", device="cpu", **{**numbers, **own})
 
 
@@ -194,3 +196,16 @@ def test_installed_weights_bring_their_processor_and_folders_their_tokenizer(tmp
     beside = open_data(run_config(pretrained={"text": bert}, freeze_encoders=False)).processor
     assert beside is not None
     assert beside.vocabulary_size < 30522, "a folder's weights leave the stand-in's own processor in place"
+
+
+def test_runs_that_read_differently_are_evaluated_each_by_its_own_reading(tmp_path: Path) -> None:
+    tower = {"fusion": "early", "pretrained": {"tower": "minilm-l6", "image": "efficientnet-lite0"}}
+    aligned = {"name": "wasserstein", "beta": 0.4, "layers": "all"}
+    configs = [run_config(), run_config(**tower, alignment=aligned), run_config(pretrained=None, freeze_encoders=False)]
+    runs = [train(config, store=RunStore(tmp_path / "runs"), progress=False) for config in configs]
+    found = evaluate(runs, [Clean(), Noise(1.0)])
+    for run in runs:
+        expected = torch.from_numpy(run.predictions("test").logits)
+        torch.testing.assert_close(torch.from_numpy(found[run.key, Clean()].logits), expected, atol=1e-4, rtol=1e-4)
+        assert (found[run.key, Noise(1.0)].logits != found[run.key, Clean()].logits).any()
+    assert runs[1].history["alignment_loss"].gt(0).all()
