@@ -21,7 +21,7 @@ from mmwa_utils.evaluation import statistics
 from mmwa_utils.evaluation.grids import CLEAN, PAPER_LEVELS, Grid
 from mmwa_utils.evaluation.metrics import LOWER_IS_BETTER
 from mmwa_utils.evaluation.statistics import Interval, SeedResamples
-from mmwa_utils.training.comparison import BASELINE
+from mmwa_utils.training.comparison import BASELINE, FUSIONS
 from mmwa_utils.training.store import Predictions
 from mmwa_utils.types import Task
 
@@ -178,25 +178,29 @@ def means(scores: Scores) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def differences(scores: Scores, *, of: Summary = "mean") -> pd.DataFrame:
-    """Return aligned - baseline of a summary, with a joint interval over seeds and samples, and the verdict.
+def differences(scores: Scores, *, of: Summary = "mean", against: str = BASELINE) -> pd.DataFrame:
+    """Return arm - baseline of a summary, with a joint interval over seeds and samples, and the verdict.
 
     Same seed, same samples, same noise on both sides. One row per arm and modality, and one with the modality `CLEAN`.
 
     Args:
         scores: of one dataset.
         of: the summary; a difference of drops is *better* where it is negative.
+        against: the arm that is subtracted, if it is not the baseline; a fusion without such runs has no rows.
 
     Returns:
         Columns: dataset, fusion, alignment, modality, metric, seeds, detectable (the smallest effect that the
-        comparison would detect four times in five, from the baseline's runs alone), difference, low, high, verdict
-        ("not trained" where the arm or its baseline is not).
+        comparison would detect four times in five, from the runs alone that are subtracted), difference, low, high,
+        verdict ("not trained" where one of the two arms is not).
     """
-    found = {modality: _paired(scores, modality=modality, of=of) for modality in (*scores.grid.modalities, CLEAN)}
-    rows = [_row(scores, arm, modality, found[modality][arm], of) for arm in found[CLEAN] for modality in found]
+    names = (*scores.grid.modalities, CLEAN)
+    found = {modality: _paired(scores, modality=modality, of=of, against=against) for modality in names}
+    rows = [
+        _row(scores, arm, modality, found[modality][arm], of, against) for arm in found[CLEAN] for modality in found
+    ]
     power = {
         (fusion, modality): statistics.smallest_detectable(_by_run(scores, modality, of)[list(runs.values())].T)
-        for (fusion, alignment), runs in scores.arms.items() if alignment == BASELINE for modality in found
+        for (fusion, alignment), runs in scores.arms.items() if alignment == against for modality in found
     }  # fmt: skip
     columns = [*_COLUMNS, "seeds", "detectable", "difference", "low", "high", "verdict"]
     powered = [row | {"detectable": power[row["fusion"], row["modality"]]} for row in rows]
@@ -237,18 +241,23 @@ def between(first: Scores, second: Scores, *, of: Summary = "mean") -> pd.DataFr
     return pd.DataFrame(rows)
 
 
-def _paired(scores: Scores, *, modality: str, of: Summary = "mean") -> dict[Arm, SeedResamples]:
-    """Return aligned - baseline of a summary for each arm and seed, on the test split (first row) and on its resamples.
+def _paired(
+    scores: Scores, *, modality: str, of: Summary = "mean", against: str = BASELINE
+) -> dict[Arm, SeedResamples]:
+    """Return arm - baseline of a summary for each arm and seed, on the test split (first row) and on its resamples.
 
     Raises:
         ValueError: a run has no baseline of its fusion and seed.
     """
     values, arms, found = _by_run(scores, modality, of), scores.arms, {}
     for (fusion, alignment), own in arms.items():
-        baseline = arms.get((fusion, BASELINE), {})
+        baseline = arms.get((fusion, against), {})
+        if not baseline and against != BASELINE:
+            continue
         if lacking := set(own) - set(baseline):
-            raise ValueError(f"runs: {fusion} fusion, {alignment}, seeds {sorted(lacking)} have no baseline; train it")
-        if alignment != BASELINE:
+            name = "baseline" if against == BASELINE else against
+            raise ValueError(f"runs: {fusion} fusion, {alignment}, seeds {sorted(lacking)} have no {name}; train it")
+        if alignment != against:
             found[fusion, alignment] = (values[list(own.values())] - values[[baseline[seed] for seed in own]]).T
     return found
 
@@ -259,11 +268,13 @@ def _by_run(scores: Scores, modality: str, of: Summary) -> Float[np.ndarray, "ru
     return scores.summary(of)[:, scores.grid.modalities.index(modality)]
 
 
-def _row(scores: Scores, arm: Arm, modality: str, pairs: SeedResamples, of: Summary) -> dict[str, Any]:
+def _row(
+    scores: Scores, arm: Arm, modality: str, pairs: SeedResamples, of: Summary, against: str = BASELINE
+) -> dict[str, Any]:
     better = scores.higher_is_better if of != "drop" or modality == CLEAN else False
     named = dict(zip(_COLUMNS, (scores.dataset, *arm, modality, scores.metric), strict=True))
     row = named | statistics.paired_row(pairs, _seed(scores, arm, pairs), higher_is_better=better)
-    return row | ({"verdict": "not trained"} if {arm, (arm[0], BASELINE)} & scores.untrained else {})
+    return row | ({"verdict": "not trained"} if {arm, (arm[0], against)} & scores.untrained else {})
 
 
 def _joint(scores: Scores, arm: Arm, values: SeedResamples) -> Interval:
@@ -281,7 +292,7 @@ def _seed(scores: Scores, arm: Arm, values: SeedResamples) -> list[int]:
     return [scores.seed, *f"{scores.dataset} {arm}".encode()]
 
 
-def average_gain(scores: Sequence[Scores], *, modality: str) -> Interval:
+def average_gain(scores: Sequence[Scores], *, modality: str, fusions: Sequence[str] = FUSIONS) -> Interval:
     """Return the average over datasets and fusions of what the Wasserstein alignment gains, in points (x 100).
 
     An arm that is not trained, or whose baseline is not, has no part in it; NaN if none is left.
@@ -293,16 +304,17 @@ def average_gain(scores: Sequence[Scores], *, modality: str) -> Interval:
     Args:
         scores: one per dataset, of its `headline` metric.
         modality: `ALL`, `DRAWN` or `CLEAN`.
+        fusions: over which fusions; a dataset that has none of them has no part in it.
 
     Raises:
         ValueError: a metric that is lower where better, which can't be averaged with the others.
     """
-    here, drawn = [], []
+    here, drawn, wanted = [], [], [(fusion, "wasserstein") for fusion in fusions]
     for one in scores:
         if not one.higher_is_better:
             raise ValueError(f"{one.dataset}: {one.metric} is lower where better; use headline(spec)")
         pairs = {arm: p for arm, p in _paired(one, modality=modality).items()
-                 if arm[1] == "wasserstein" and not {arm, (arm[0], BASELINE)} & one.untrained}  # fmt: skip
+                 if arm in wanted and not {arm, (arm[0], BASELINE)} & one.untrained}  # fmt: skip
         if not pairs:
             continue
         here.append(np.mean([p[0].mean() for p in pairs.values()]))

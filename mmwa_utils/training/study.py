@@ -93,7 +93,11 @@ def record(configs: Sequence[RunConfig]) -> dict[str, Any]:
 
 
 def chapter_configs(
-    dataset: DatasetName, profile: Profile, *, saved: Mapping[str, Any] | None = None
+    dataset: DatasetName,
+    profile: Profile,
+    *,
+    saved: Mapping[str, Any] | None = None,
+    fusions: Sequence[str] = FUSIONS,
 ) -> tuple[RunConfig, ...]:
     """Return the runs of a dataset's chapter: those that it saved, else those that it trains when nothing is changed.
 
@@ -101,6 +105,7 @@ def chapter_configs(
         dataset: the dataset.
         profile: the profile in force; runs of another profile that were saved are not used.
         saved: what the chapter saved under "runs", None if it was not run.
+        fusions: which of the chapter's fusions.
 
     Raises:
         ConfigError: nothing was saved in the paper profile, whose settings take days to select.
@@ -111,10 +116,10 @@ def chapter_configs(
     if saved is not None:
         configs = tuple(RunConfig.model_validate(config) for config in saved["configs"])
         if all(config.profile == profile for config in configs):
-            return tuple(config for config in configs if config.dataset == dataset)
+            return tuple(config for config in configs if config.dataset == dataset and config.fusion in fusions)
     if dataset == "digits":
-        names = [*ARMS, *RIVALS]
-        return grid(digits_base(profile), seeds=_DIGITS_SEEDS[profile], fusions=["late"], alignments=names)
+        late, names = [fusion for fusion in fusions if fusion == "late"], [*ARMS, *RIVALS]
+        return grid(digits_base(profile), seeds=_DIGITS_SEEDS[profile], fusions=late, alignments=names)
     if profile == "paper":
         chapter = CHAPTERS[dataset]
         raise ConfigError(
@@ -122,7 +127,7 @@ def chapter_configs(
             f"run it first: mmwa run notebooks/{chapter}.ipynb -p profile paper -p data_root FOLDER"
         )
     base = RunConfig.for_profile(profile, dataset=dataset, options=_OPTIONS.get(dataset, {}))
-    return tuple(config for fusion in FUSIONS for config in arms_and_seeds(choose_settings(base, fusion)))
+    return tuple(config for fusion in fusions for config in arms_and_seeds(choose_settings(base, fusion)))
 
 
 def measured_configs(
@@ -142,6 +147,6 @@ def measured_configs(
         fusions: which of the chapter's fusions.
         rivals: the chapter's other arms too.
     """
-    configs = [c for c in chapter_configs(dataset, profile, saved=saved) if c.fusion in fusions]
+    configs = chapter_configs(dataset, profile, saved=saved, fusions=fusions)
     arms = dict.fromkeys([*ARMS, *(c.arm for c in configs)]) if rivals else ARMS
     return tuple(c for arm in arms for c in configs if c.arm == arm)

@@ -249,6 +249,18 @@ class TestDifferences:
         assert rb.average_gain([kept, blind], modality=ALL).value == rb.average_gain([kept], modality=ALL).value
         assert np.isnan(rb.average_gain([blind], modality=ALL).value)
 
+    def test_against_a_control_it_is_the_difference_of_two_differences(self, tmp_path: Path) -> None:
+        skill = {"none": 0.5, "wasserstein": 2.0, "coral": 0.9}
+        scores = rb.score(fake_grid(tmp_path, skill=skill, fusions=("early", "late")), "accuracy", draws=100)
+        keys = ["fusion", "alignment", "modality"]
+        plain = rb.differences(scores).set_index(keys)["difference"].unstack("alignment")
+        against = rb.differences(scores, against="coral").set_index(keys)["difference"].unstack("alignment")
+        np.testing.assert_allclose(against["wasserstein"], plain["wasserstein"] - plain["coral"], atol=1e-12)
+        np.testing.assert_allclose(against["none"], -plain["coral"])
+        assert rb.differences(scores, against="mmd").empty, "a control that was not trained"
+        lost = rb.score(fake_grid(tmp_path / "lost", skill={**skill, "coral": 0.0}), "accuracy", draws=100)
+        assert set(rb.differences(lost, against="coral")["verdict"]) == {"not trained"}
+
     def test_two_grids_are_compared_run_by_run(self, tmp_path: Path) -> None:
         first = rb.score(fake_grid(tmp_path / "1", skill={"none": 0.5, "coral": 0.5}), "accuracy", draws=100)
         second = rb.score(fake_grid(tmp_path / "2", skill={"none": 2.0}), "accuracy", draws=100)
@@ -284,6 +296,9 @@ class TestAverage:
         gain = rb.average_gain([one], modality=ALL)
         assert gain.value == pytest.approx(100 * rows["difference"].mean())
         assert gain.low < gain.value < gain.high
+        early = rb.average_gain([one], modality=ALL, fusions=["early"])
+        assert early.value == pytest.approx(100 * rows[rows["fusion"] == "early"]["difference"].mean())
+        assert np.isnan(rb.average_gain([one], modality=ALL, fusions=[]).value)
 
     def test_independent_datasets_narrow_the_interval(self, tmp_path: Path) -> None:
         four = [self.scores(tmp_path, name) for name in ("demo", "demo2", "demo3", "demo4")]

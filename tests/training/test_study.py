@@ -86,3 +86,10 @@ def test_other_arms_are_measured_where_asked_for() -> None:
     assert sorted(map(repr, digits)) == sorted(map(repr, study.chapter_configs("digits", "smoke")))
     assert {c.arm for c in digits} == {"none", "wasserstein", *study.RIVALS}
     assert not study.measured_configs("digits", "smoke", fusions=["early"])
+
+
+def test_settings_are_selected_for_the_fusions_alone_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    monkeypatch.setattr(study, "select", lambda candidates: tried.append(candidates) or candidates[0])
+    assert {c.fusion for c in study.chapter_configs("emoji", "smoke", fusions=["late"])} == {"late"}
+    assert {c.fusion for some in tried for c in some} == {"late"}
