@@ -172,6 +172,25 @@ class Trial:
         self.show(shown, f"{self.title}: test metric over seeds against a constant's, and whether the arm learned")
         return table
 
+    def show_way(self, table: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+        """Show and return which share of the way from the trivial to the best possible score the runs have gone.
+
+        Args:
+            table: as `train` returns it.
+            scores: as `comparison.references` returns them for a stand-in; of a release the best is not known.
+
+        Returns:
+            For each fusion and alignment the lowest, mean and highest share over seeds.
+        """
+        tests, known = table[table["metric"] == self.data.spec.metric], scores[self.data.spec.metric]
+        way = (tests["value"] - known["trivial"]) / (known["best possible"] - known["trivial"])
+        arms = way.groupby([tests["fusion"], tests["alignment"]], sort=False)
+        shares = arms.agg(lowest="min", mean="mean", highest="max")
+        shown = shares.rename(index=draw.arm_name, level="alignment").rename_axis(index={"alignment": "model"})
+        title = "Share of the way from the trivial to the best possible score, over seeds"
+        self.show(shown.reset_index(), title, digits=2)
+        return shares
+
     def show_differences(self, metrics: Sequence[str], cluster: Callable[[str], str] = str) -> pd.DataFrame:
         """Show, save and return aligned - baseline of each fusion and metric with its interval and verdict.
 

@@ -17,7 +17,7 @@ from filelock import FileLock
 from mmwa_utils import project
 from mmwa_utils.datasets import DatasetError
 from standins import cmu_mosei, hateful_memes, medfuse, mm_imdb, ur_funny
-from standins.marker import Marker, read_marker, write_marker
+from standins.marker import VERSION, Marker, read_marker, write_marker
 from standins.story import Draws, Story, sizes
 
 __all__ = ["STANDINS", "Draws", "Standin", "Story", "cached", "correspondence", "draws", "story", "write"]
@@ -84,7 +84,7 @@ def write(dataset: str, folder: Path | str, samples: int, seed: int = 0) -> Path
 
 def cached(dataset: str, samples: int, seed: int) -> Path:
     """Return the folder of a stand-in below the build folder, and write it first if it is not there yet."""
-    folder = project.build_folder() / "standins" / f"{dataset}-{samples}-{seed}"
+    folder = project.build_folder() / "standins" / f"{dataset}-{samples}-{seed}-v{VERSION}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():

@@ -20,7 +20,7 @@ _EDGE = 32
 _WEIGHTS = (1.4, 1.5, 2.0)
 """What a right sign of shared, agreement and own adds to a genre's log-odds, and a wrong one takes away."""
 
-_AT_HOME = 2.0
+_AT_HOME = 2.5
 """Log-odds of a genre where all its signs are right."""
 _PLOTS = (0.35, 0.35, 0.18, 0.12)
 """Share of films with 1, 2, 3 and 4 plots: 2.07 on average, as in the release."""

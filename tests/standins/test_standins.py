@@ -6,6 +6,7 @@ import pytest
 
 import standins
 from mmwa_utils.datasets import DatasetError
+from standins.marker import VERSION
 
 
 def contents(root: Path) -> dict[Path, bytes]:
@@ -54,8 +55,8 @@ def test_a_marker_that_names_no_standin_is_an_error(tmp_path: Path) -> None:
 def test_the_cache_writes_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMWA_BUILD", str(tmp_path))
     first = standins.cached("cmu_mosei", 30, 1)
-    assert first == tmp_path / "standins" / "cmu_mosei-30-1"
+    assert first == tmp_path / "standins" / f"cmu_mosei-30-1-v{VERSION}"
     written = contents(first)
     (first / "mosei_senti_data.pkl").touch()
     assert contents(standins.cached("cmu_mosei", 30, 1)) == written
-    assert sorted(path.name for path in first.parent.iterdir()) == ["cmu_mosei-30-1", "cmu_mosei-30-1.lock"]
+    assert sorted(path.name for path in first.parent.iterdir()) == [first.name, f"{first.name}.lock"]
