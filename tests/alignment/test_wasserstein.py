@@ -195,6 +195,8 @@ def test_the_next_sample_is_the_next_one_that_has_tokens():
     assert following.mask.sum(dim=1).tolist() == [1, 1, 3, 3, 3, 2]
     assert (following.values[2] == tokens.values[5]).all()
     assert not _of_next_sample(make_tokens([0, 1])).mask[:, 1:].any()
+    # Tensors without values: nothing is read off them, so on a GPU nothing waits.
+    assert _of_next_sample(Tokens(tokens.values.to("meta"), tokens.mask.to("meta"))).values.shape == (6, 3, 8)
 
 
 def take(tokens: Tokens, order: list[int]) -> Tokens:

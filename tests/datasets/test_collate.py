@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, ViltImageProcessorPil
 
 from mmwa_utils import datasets
+from mmwa_utils.corruption import lose
 from mmwa_utils.datasets import DatasetError
 from mmwa_utils.datasets.collate import Collator, label_tensor
 from mmwa_utils.datasets.processing import Processor, load_processor
@@ -111,6 +112,19 @@ def test_absent_modalities_have_a_mask_that_is_false_throughout(processor: Proce
     nothing = Collator(PAIR, processor)([_pair("3", None, None)])
     assert nothing.modalities["image"].values.shape == (1, 3, processor.size_divisor, processor.size_divisor)
     assert not nothing.modalities["text"].mask.any()
+
+
+def test_a_dummy_is_read_like_any_other_input(processor: Processor) -> None:
+    whole = _pair("a", "red", (40, 40))
+    before = Collator(PAIR, processor)([whole]).modalities
+    text, image = (
+        Collator(PAIR, processor)([lose(whole, name, PAIR, representation="dummy")]).modalities[name]
+        for name in ("text", "image")
+    )
+    assert processor.tokenizer.convert_ids_to_tokens(text.values[0]) == ["[CLS]", "[SEP]"]
+    assert text.mask.all()
+    assert (image.mask == before["image"].mask).all()
+    assert (image.values == 1).all(), "white is 1 after ViLT's normalisation"
 
 
 def test_the_order_of_modalities_is_the_specifications(processor: Processor) -> None:
