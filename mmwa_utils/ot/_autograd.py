@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ._host import empty
-from ._problem import Problem, Solution, choose, unsolved
+from ._problem import Problem, Solution, choose, infeasible, unsolved
 
 # Added to the implicit system, whose smallest eigenvalue is 1 - rho: plans of separate blocks make it singular.
 RIDGE = 1e-13
@@ -51,7 +51,7 @@ def _solve(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tol: float, max_i
         return Solution(*(found.zero_() for found in unsolved(cost, plan=torch.empty_like(cost))))
     found = choose(cost).solve(Problem(cost, a, b, epsilon, tol, max_iter))
     if cost.is_cpu:  # elsewhere a look at the errors would make the host wait: read `converged`
-        _warn(found.marginal_error, tol, max_iter)
+        _warn(Problem(cost, a, b, epsilon, tol, max_iter), found)
     return found
 
 
@@ -59,12 +59,22 @@ solve_operator = torch.library.custom_op("mmwa_ot::solve", _solve, mutates_args=
 solve_operator.register_fake(lambda cost, *_: tuple(unsolved(cost, plan=torch.empty_like(cost))))
 
 
-def _warn(error: Float[Tensor, " batch"], tol: float, max_iter: int) -> None:
+def _warn(problem: Problem, found: Solution) -> None:
+    error, tol = found.marginal_error, problem.tol
     if not error.numpy().max() <= tol:  # a NaN is the largest, and below nothing
-        failed, reached = int(error.isnan().sum()), int((error <= tol).sum())
+        missed, cost, failed = ~(error <= tol), problem.cost, error.isnan()
+        tokens = (problem.a != 0)[:, :, None] & (problem.b != 0)[:, None, :]
+        broken = (tokens & ~(cost > -torch.inf)).flatten(1).any(1)
+        stuck = missed & ~failed & infeasible(cost, problem.a, problem.b, found.f, tol)
+        reasons = (
+            (broken, "their cost is NaN or -inf at a pair of tokens"),
+            (failed & ~broken, f"float64 cannot tell epsilon={problem.epsilon:g} from 0 beside their cost"),
+            (stuck, "no plan avoids the pairs of infinite cost"),
+        )
+        told = "".join(f" ({int(which.sum())} of them because {why})" for which, why in reasons if which.any())
         warnings.warn(
-            f"{len(error) - reached} of {len(error)} transport problems did not reach tol={tol:g}"
-            f" within max_iter={max_iter} ({failed} of them because their cost is not finite):"
+            f"{int(missed.sum())} of {len(error)} transport problems did not reach tol={tol:g}"
+            f" within max_iter={problem.max_iter}{told}:"
             " see `converged` and `marginal_error`. Raise max_iter, tol or epsilon.",
             ConvergenceWarning,
             stacklevel=2,

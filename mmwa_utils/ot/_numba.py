@@ -26,12 +26,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from . import _large
 from ._host import empty, share
 from ._numba_cosine import distance_range, norm_range, turn_range
-from ._numba_kernels import solve_range
+from ._numba_flat import flat_range
+from ._numba_kernels import LEFT, solve_range
 from ._problem import Problem, Solution, unsolved
 
-# Entries of the largest problem taken here: a larger kernel leaves the cache.
+# Entries of the largest problem that one thread takes by itself: a larger kernel leaves the cache.
 LARGEST = 1 << 20
 # Most problems a thread takes at a time: a hard one takes as long as a hundred easy ones.
 CHUNK = 32
@@ -46,7 +48,14 @@ def solve(problem: Problem) -> Solution:
     cost, a, b, *options = problem
     found = unsolved(cost, plan=empty(tuple(cost.shape), cost))
     arrays = cost.numpy(), a.numpy(), b.numpy(), *options, *(out.numpy() for out in found)
-    share(len(cost), lambda *some: solve_range(*some, *arrays), most=CHUNK, alone=cost.numel() < ALONE)
+    if cost[0].numel() > LARGEST:
+        for p in range(len(cost)):
+            one = Problem(cost[p], a[p], b[p], *problem[3:])
+            found.n_iter[p], found.marginal_error[p] = _large.solve(one, found.f[p], found.g[p], found.plan[p])
+    else:
+        share(len(cost), lambda *some: solve_range(*some, *arrays), most=CHUNK, alone=cost.numel() < ALONE)
+    if (found.n_iter == LEFT).any():
+        share(len(cost), lambda *some: flat_range(*some, *arrays), most=CHUNK, alone=cost.numel() < ALONE)
     return found
 
 

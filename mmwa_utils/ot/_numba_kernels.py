@@ -18,6 +18,8 @@ from ._problem import KERNEL_RANGE
 
 RANGE_32 = KERNEL_RANGE[torch.float32]
 RANGE_64 = KERNEL_RANGE[torch.float64]
+# The range over epsilon below which a problem is flat, and what stands for the iterations of one that was left over.
+FLAT, LEFT = 0.1, -1
 # The smallest marginal error that float32 sums reach reliably; below, the kernel is kept in float64.
 FLOOR_32 = 5e-7
 # Sweeps after which a stage of epsilon scaling ends. The last stage ends when it is done, but looks that often whether
@@ -42,12 +44,8 @@ OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 def _power_of_two(k, r):  # type: ignore[no-untyped-def]
     """2^(k + r) in float32 for whole k and |r| <= 1/2: a polynomial, and k added to the exponent's bits."""
     p = np.float32(1.5403530e-4)
-    p = p * r + np.float32(1.3333558e-3)
-    p = p * r + np.float32(9.6181291e-3)
-    p = p * r + np.float32(5.5504109e-2)
-    p = p * r + np.float32(2.4022651e-1)
-    p = p * r + np.float32(6.9314718e-1)
-    p = p * r + np.float32(1.0)
+    for c in (1.3333558e-3, 9.6181291e-3, 5.5504109e-2, 2.4022651e-1, 6.9314718e-1, 1.0):
+        p = p * r + np.float32(c)
     return p * np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
@@ -73,21 +71,26 @@ def bounds(C):  # type: ignore[no-untyped-def]
     """
     n, m = C.shape
     zero = C.dtype.type(0)
-    low, high, odd = np.empty(m, C.dtype), np.empty(m, C.dtype), np.empty(m, C.dtype)
-    for j in range(m):
-        low[j] = high[j] = C[0, j]
-        odd[j] = 0
+    low, high, odd = C[0].copy(), C[0].copy(), np.zeros(m, C.dtype)
     for i in range(n):
         for j in range(m):
             c = C[i, j]
             low[j] = c if c < low[j] else low[j]
             high[j] = c if c > high[j] else high[j]
             odd[j] += zero * c
-    least, most, oddity = low[0], high[0], zero
-    for j in range(m):
-        least, most = min(least, low[j]), max(most, high[j])
-        oddity += odd[j]
-    return np.float64(least), np.float64(most) + oddity
+    return np.float64(low.min()), np.float64(high.max()) + odd.sum()
+
+
+@njit(**OPTIONS)
+def finite_bounds(C):  # type: ignore[no-untyped-def]
+    """Smallest and largest finite entry, where some are infinite; the latter NaN for a NaN or a cost of -infinity."""
+    least, most = np.inf, -np.inf
+    for c in C.flat:
+        if np.isnan(c) or c == -np.inf:
+            return np.nan, np.nan
+        if c < np.inf:
+            least, most = min(least, np.float64(c)), max(most, np.float64(c))
+    return (least, most) if least <= most else (0.0, 0.0)
 
 
 @njit(fastmath=FAST, **OPTIONS)
@@ -137,16 +140,15 @@ def scaled_kernel(u, K, v, P):  # type: ignore[no-untyped-def]
             P[i, j] = u[i] * K[i, j] * v[j]
 
 
-@njit(fastmath=FAST, **OPTIONS)
-def _sweep(K, a, b, u, v, w, omega):  # type: ignore[no-untyped-def]
-    """Update u from v, accumulate w = K^T u, and return the L1 marginal error of (u, v)."""
+@njit(fastmath=FAST, inline="always", **OPTIONS)
+def sweep_rows(K, a, u, v, w, omega):  # type: ignore[no-untyped-def]
+    """Update u from v, add K^T u to w, and return what was left of the rows' marginal error."""
     n, m = K.shape
-    plus, minus = K.dtype.type(1 + omega), K.dtype.type(1 - omega)
-    tiny = K.dtype.type(1e-37 if K.itemsize == 4 else 1e-300)
-    err = K.dtype.type(0)
-    w[:] = 0
+    plus, minus = v.dtype.type(1 + omega), v.dtype.type(1 - omega)
+    tiny = v.dtype.type(1e-37 if v.itemsize == 4 else 1e-300)
+    err = v.dtype.type(0)
     for i in range(0, n, 4):
-        s0 = s1 = s2 = s3 = K.dtype.type(0)
+        s0 = s1 = s2 = s3 = v.dtype.type(0)
         for j in range(m):
             s0 += K[i, j] * v[j]
             s1 += K[i + 1, j] * v[j]
@@ -161,7 +163,15 @@ def _sweep(K, a, b, u, v, w, omega):  # type: ignore[no-untyped-def]
         u0, u1, u2, u3 = u[i], u[i + 1], u[i + 2], u[i + 3]
         for j in range(m):
             w[j] += u0 * K[i, j] + u1 * K[i + 1, j] + u2 * K[i + 2, j] + u3 * K[i + 3, j]
-    for j in range(m):
+    return err
+
+
+@njit(fastmath=FAST, **OPTIONS)
+def _sweep(K, a, b, u, v, w, omega):  # type: ignore[no-untyped-def]
+    """Update u from v, accumulate w = K^T u, and return the L1 marginal error of (u, v)."""
+    w[:] = 0
+    err = sweep_rows(K, a, u, v, w, omega)
+    for j in range(len(v)):
         err += abs(v[j] * w[j] - b[j])
     return err
 
@@ -183,7 +193,7 @@ def _next_omega(omega, rate, log_left):  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=FAST, **OPTIONS)
-def _relax(b, w, v, omega):  # type: ignore[no-untyped-def]
+def relax(b, w, v, omega):  # type: ignore[no-untyped-def]
     """Set v = b / w, over-relaxed: the power (b / v w)^omega by its Pade approximant, without a transcendental."""
     plus, minus = v.dtype.type(1 + omega), v.dtype.type(1 - omega)
     tiny = v.dtype.type(1e-37 if v.itemsize == 4 else 1e-300)
@@ -266,7 +276,7 @@ def scale(K, a, b, u, v, w, tol, max_iter):  # type: ignore[no-untyped-def]
         if k == max_iter or (error <= tol and plain):
             break
         state = steer(state, k, error, tol)
-        _relax(b, w, v, 0.0 if state.finishing else state.omega)
+        relax(b, w, v, 0.0 if state.finishing else state.omega)
         if k % STAGE_SWEEPS == 0 and np.nanmax(np.abs(np.log(np.concatenate((u / a, v / b))))) > DRIFT:
             break
     return k, error
@@ -288,6 +298,20 @@ def _unit(weights, where, size, number):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
+def count_halvings(spread, epsilon):  # type: ignore[no-untyped-def]
+    """How often epsilon is halved, from where the kernel of costs of this spread is safe."""
+    return int(min(max(np.ceil(np.log2(spread / RANGE_64 / epsilon)), 0.0), 1100.0))
+
+
+@njit(**OPTIONS)
+def centre(f, g, a, b):  # type: ignore[no-untyped-def]
+    """Move the constant that makes <a, f> = <b, g>: nothing else would keep either small as epsilon falls."""
+    shift = 0.5 * (np.sum(b[: len(g)] * g) - np.sum(a[: len(f)] * f))
+    f += shift
+    g -= shift
+
+
+@njit(**OPTIONS)
 def _one(number, C, low, high, weights, epsilon, tol, max_iter, f, g, P):  # type: ignore[no-untyped-def]
     """Solve one gathered problem in this number type into `f`, `g` and `P`; (iterations, error).
 
@@ -296,15 +320,14 @@ def _one(number, C, low, high, weights, epsilon, tol, max_iter, f, g, P):  # typ
     n, m = C.shape
     a, b = _unit(*weights[0], -(-n // 4) * 4, number), _unit(*weights[1], -(-m // 16) * 16, number)
     K, u, v, w = np.zeros((len(a), len(b)), number), np.empty_like(a), np.empty_like(b), np.empty_like(b)
-    # The constant cost in the middle of the range spreads the kernel evenly around 1.
-    f[:], g[:] = 0, number(0.5 * (low + high))
     # Epsilon scaling: halve epsilon from a value at which the kernel is safe. Mostly there is only the last stage.
-    halvings = 0
-    while high - low > RANGE_64 * epsilon * (1 << halvings) and halvings < 60:
-        halvings += 1
+    halvings = count_halvings(high - low, epsilon)
+    # The constant cost in the middle of the range spreads the kernel evenly around 1. In a range that is wider than
+    # that, it would be of the size of the largest entry, and cancel what the small ones say.
+    f[:], g[:] = 0, low if halvings else np.float64(number(0.5 * (low + high)))
     spent, stage = 0, halvings
     while True:
-        stage_epsilon = epsilon * (1 << stage)
+        stage_epsilon = epsilon * 2.0**stage
         if K.itemsize == 4:
             fill_kernel32(C, g[0], stage_epsilon, K)
         else:
@@ -326,12 +349,14 @@ def _one(number, C, low, high, weights, epsilon, tol, max_iter, f, g, P):  # typ
             scaled_kernel(a, K, b, P)
             return spent, np.inf
         # A stage before the last needs only to come near: its potentials are the next one's start.
-        stage = max(stage - 1, 0)
+        if stage > 0:
+            centre(f, g, a, b)
+            stage -= 1
 
 
 @njit(**OPTIONS)
 def solve_range(start, stop, cost, a, b, epsilon, tol, max_iter, f, g, plan, n_iter, error):  # type: ignore[no-untyped-def]
-    """Solve the problems `start` to `stop` of a batch into `f`, `g`, `plan`, `n_iter` and `error`."""
+    """Solve some problems of a batch into `f`, `g`, `plan`, `n_iter` and `error`, but for flat ones."""
     n, m = cost.shape[1:]
     for p in range(start, stop):
         x, y = (a[p], np.flatnonzero(a[p])), (b[p], np.flatnonzero(b[p]))
@@ -348,11 +373,17 @@ def solve_range(start, stop, cost, a, b, epsilon, tol, max_iter, f, g, plan, n_i
             C = np.ascontiguousarray(C.T) if transposed else C
             P, fp, gp = np.empty_like(C), np.empty(C.shape[0]), np.empty(C.shape[1])
         low, high = bounds(C)
+        forbidden = np.isnan(high)
+        if forbidden:
+            low, high = finite_bounds(C)
         if np.isnan(high):
             plan[p], f[p], g[p], error[p] = 0, 0, 0, np.nan
             continue
+        if high - low < FLAT * epsilon and not forbidden:
+            n_iter[p] = LEFT
+            continue
         options = low, high, (y, x) if transposed else (x, y), epsilon, tol
-        if cost.itemsize == 4 and high - low <= RANGE_32 * epsilon and tol >= FLOOR_32:
+        if not forbidden and cost.itemsize == 4 and high - low <= RANGE_32 * epsilon and tol >= FLOOR_32:
             n_iter[p], error[p] = _one(np.float32, C, *options, max_iter, fp, gp, P)
         else:
             n_iter[p], error[p] = _one(np.float64, C, *options, max_iter, fp, gp, P)

@@ -17,7 +17,7 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 # Largest (max C - min C) / epsilon at which the kernel exp(-C / epsilon) neither underflows nor overflows.
@@ -28,8 +28,9 @@ class Problem(NamedTuple):
     """A batch of transport problems, checked by the front end, and when to stop iterating.
 
     Padding is nothing but a weight of exactly 0, at any position, not only at the end. A cost whose row or column has
-    weight 0 may be anything, NaN and infinity included, and influences nothing. Where both have weight, such a cost
-    makes its problem *failed*. A problem without weight on one side is *empty*.
+    weight 0 may be anything, NaN and infinity included, and influences nothing. Where both have weight, an infinite
+    cost *forbids* the pair, and a NaN or minus infinity makes the problem *failed*. So does an epsilon that float64
+    cannot tell from 0 beside the cost. A problem without weight on one side is *empty*.
     """
 
     # Contiguous, float32 or float64, of any sign.
@@ -80,18 +81,31 @@ class Backend(Protocol):
 
 def choose(cost: Float[Tensor, "batch n m"]) -> Backend:
     """The fastest back end for the cost's device, number type and size; imported when first wanted."""
-    from . import _torch
-
     if cost.is_cpu:
         from . import _numba
 
-        return _numba if cost.shape[1] * cost.shape[2] <= _numba.LARGEST else _torch
+        return _numba
+    from . import _torch
+
     # Triton comes with PyTorch's CUDA builds only.
     if cost.is_cuda and importlib.util.find_spec("triton"):
         from . import _triton
 
         return _triton if _triton.supports(cost) else _torch
     return _torch
+
+
+def infeasible(cost: Tensor, a: Tensor, b: Tensor, f: Tensor, tol: float) -> Bool[Tensor, " batch"]:
+    """Problems of which a set of source tokens has more weight than all target tokens that it may go to.
+
+    By Hall's theorem there is then no plan, and otherwise there is one. As the iterations go on, the potentials of such
+    a set leave all others behind, so it is looked for among the tokens of the highest potentials.
+    """
+    order = f.masked_fill(a == 0, -torch.inf).argsort(dim=1, descending=True)
+    allowed = ((cost < torch.inf) & (a != 0)[:, :, None]).take_along_dim(order[:, :, None], 1).int()
+    reached = (allowed.cummax(dim=1).values * b[:, None, :]).sum(2, dtype=f.dtype)
+    excess = a.to(f.dtype).take_along_dim(order, 1).cumsum(1) - reached
+    return (excess > max(tol / 2, 1e-6 if cost.itemsize == 4 else 1e-12)).any(1)
 
 
 def potential_dtype(device: torch.device) -> torch.dtype:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import _checks
 from ._autograd import Value, differentiable, is_plain, solve
-from ._problem import Problem, potential_dtype
+from ._problem import Problem, infeasible, potential_dtype
 
 DEFAULT_TOL = {torch.float32: 1e-6, torch.float64: 1e-9}
 
@@ -23,8 +23,7 @@ class SinkhornResult:
     respect to the cost and, where given, the marginals.
 
     An *empty* problem (a sample without a token on one side) has value 0, plan 0 and gradient 0, and counts as
-    converged. A problem with a NaN or infinite cost at a pair of tokens has value NaN, plan 0 and gradient 0, and is
-    not converged.
+    converged. A *failed* problem has value NaN, plan 0 and gradient 0, and is not converged.
     """
 
     a: Float[Tensor, "batch n"]
@@ -73,7 +72,7 @@ class SinkhornResult:
 
     @property
     def failed(self) -> Bool[Tensor, " batch"]:
-        """Problems with a NaN or infinite cost at a pair of tokens."""
+        """Problems with a NaN or -inf cost at a pair of tokens, or with an epsilon too small for float64."""
         return self.marginal_error.isnan()
 
     @property
@@ -94,29 +93,50 @@ class SinkhornResult:
 
     @property
     def _tokens(self) -> Bool[Tensor, "batch n m"]:
-        return (self.a != 0)[:, :, None] & (self.b != 0)[:, None, :]
+        """Pairs of tokens that may share mass."""
+        return (self.a != 0)[:, :, None] & (self.b != 0)[:, None, :] & (self.cost < torch.inf)
 
     @property
-    @torch.no_grad()
-    def duality_gap(self) -> Float[Tensor, " batch"]:
-        """Regularised cost of a feasible plan minus the dual value: an upper bound on the error of both, float64.
+    def infeasible(self) -> Bool[Tensor, " batch"]:
+        """Problems that no plan solves, as pairs of infinite cost leave a set of tokens too few to go to.
 
-        The plan is first moved onto the marginals (Altschuler, Weed, Rigollet 2017, algorithm 2).
+        Then the potentials grow for ever, and the value with them. True only if proven for the set in question, so a
+        problem that ended after a few iterations may be infeasible all the same.
         """
-        dtype = potential_dtype(self.cost.device)
-        a, b = self.a.to(dtype), self.b.to(dtype)
-        tokens, (f, g, _) = self._tokens, self._solved
-        cost = self.cost.to(dtype).masked_fill(~tokens, 0)
-        plan = a[:, :, None] * b[:, None, :] * ((f[:, :, None] + g[:, None, :] - cost) / self.epsilon).exp()
-        dual = (a * f).sum(1) + (b * g).sum(1) + self.epsilon * (a.sum(1) - plan.sum((1, 2)))
-        plan = plan * (a / plan.sum(2)).nan_to_num(0).clamp(max=1)[:, :, None]
-        plan = plan * (b / plan.sum(1)).nan_to_num(0).clamp(max=1)[:, None, :]
-        missing_a, missing_b = a - plan.sum(2), b - plan.sum(1)
-        share = (missing_b / missing_b.sum(1, keepdim=True)).nan_to_num(0, 0, 0)
-        plan = plan + missing_a[:, :, None] * share[:, None, :]
-        relative = torch.where(tokens & (plan > 0), plan / (a[:, :, None] * b[:, None, :]), 1)
-        primal = (plan * cost).sum((1, 2)) + self.epsilon * (plan * relative.log()).sum((1, 2))
-        return (primal - dual).masked_fill(self.failed, torch.nan)
+        with torch.no_grad():
+            found = infeasible(self.cost, self.a, self.b, self._solved[0], self.tol)
+            return found & ~self.converged & ~self.failed
+
+    @property
+    def duality_gap(self) -> Float[Tensor, " batch"]:
+        """Width of the interval in which lie a feasible plan's regularised cost, the dual and `value`, float64.
+
+        The first is at least and the second at most the true value, so this bounds the error of all three. The plan is
+        first moved onto the marginals (Altschuler, Weed, Rigollet 2017, algorithm 2); where a pair has infinite cost,
+        that may be no plan, and the bound is infinite.
+        """
+        with torch.no_grad():
+            dtype = potential_dtype(self.cost.device)
+            # float32 weights sum to 1 only nearly, and both sides of a plan must have the same.
+            a, b = (w / w.sum(1, keepdim=True).clamp(min=0.5) for w in (self.a.to(dtype), self.b.to(dtype)))
+            tokens, (f, g, _) = self._tokens, self._solved
+            cost = self.cost.to(dtype).masked_fill(~tokens, 0)
+            exponent = ((f[:, :, None] + g[:, None, :] - cost) / self.epsilon).masked_fill(~tokens, -torch.inf)
+            independent = a[:, :, None] * b[:, None, :]
+            # The mass by its difference from 1: epsilon may be large.
+            excess = (independent * torch.where(independent > 0, exponent.expm1(), 0)).sum((1, 2))
+            dual = (a * f).sum(1) + (b * g).sum(1) - self.epsilon * excess
+            plan = independent * exponent.exp()
+            plan = plan * (a / plan.sum(2)).nan_to_num(0).clamp(max=1)[:, :, None]
+            plan = plan * (b / plan.sum(1)).nan_to_num(0).clamp(max=1)[:, None, :]
+            missing_a, missing_b = a - plan.sum(2), b - plan.sum(1)
+            share = (missing_b / missing_b.sum(1, keepdim=True)).nan_to_num(0, 0, 0)
+            plan = plan + missing_a[:, :, None] * share[:, None, :]
+            relative = torch.where(tokens & (plan > 0), plan / independent, 1)
+            primal = (plan * cost).sum((1, 2)) + self.epsilon * (plan * relative.log()).sum((1, 2))
+            primal = primal.masked_fill(((independent > 0) & ~tokens).any(2).any(1), torch.inf)
+            value = self.value.to(dtype)
+            return (torch.maximum(primal, value) - torch.minimum(dual, value)).masked_fill(self.failed, torch.nan)
 
 
 @dataclass(frozen=True)
@@ -159,7 +179,7 @@ def sinkhorn(
 
     Args:
         cost: cost of moving source token i to target token j, any sign and unit. Half precision is computed in float32.
-            At padding it may hold anything, NaN included.
+            At padding it may hold anything, NaN included. An infinite cost forbids the pair; see `infeasible`.
         epsilon: strength of the regularisation, in the unit of the cost.
         a: weights of the source tokens, >= 0, each row summing to 1; None weighs the tokens of a problem alike.
             Rows are normalised, so gradients with respect to `a` are those along changes that keep the sum.

@@ -7,6 +7,7 @@ range of the cost. A problem that has converged is put aside, so its numbers do 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ._problem import Problem, Solution, potential_dtype
 
@@ -18,7 +19,7 @@ def solve(problem: Problem) -> Solution:
     valid = (a > 0)[:, :, None] & (b > 0)[:, None, :]
     # Padding gets the weight exp(-inf) = 0 through the weights alone; its cost must only be finite.
     scaled = torch.where(valid, problem.cost, 0).to(dtype) / epsilon
-    failed = ~torch.isfinite(scaled).flatten(1).all(dim=1)
+    failed = ~(scaled > -torch.inf).flatten(1).all(dim=1)
     unsolvable = failed | ~valid.flatten(1).any(dim=1)
     log_a, log_b = a.log(), b.log()
     f, g = torch.zeros_like(a), torch.zeros_like(b)
@@ -29,8 +30,8 @@ def solve(problem: Problem) -> Solution:
         if len(active) == 0:
             break
         C, la, lb, ga = scaled[active], log_a[active], log_b[active], g[active]
-        fa = -torch.logsumexp((ga + lb)[:, None, :] - C, dim=2)
-        smoothed = -torch.logsumexp((fa + la)[:, :, None] - C, dim=1)
+        fa = _smoothed((ga + lb)[:, None, :] - C, 2)
+        smoothed = _smoothed((fa + la)[:, :, None] - C, 1)
         # Rows are exact after the update of f; column j of the plan sums to b_j exp(g_j - smoothed_j).
         mass = (lb + ga - smoothed).exp()
         off = (mass - b[active]).abs().sum(dim=1)
@@ -43,3 +44,8 @@ def solve(problem: Problem) -> Solution:
     plan = (f[:, :, None] + g[:, None, :]).sub_(scaled).exp_().mul_(a[:, :, None]).mul_(b[:, None, :])
     plan.masked_fill_(unsolvable[:, None, None] | ~valid, 0)
     return Solution(f * epsilon, g * epsilon, plan.to(problem.cost.dtype), n_iter, error)
+
+
+def _smoothed(exponents: Tensor, dim: int) -> Tensor:
+    """Minus the logarithm of the sum of exponentials, and 0 where nothing is allowed."""
+    return -torch.logsumexp(exponents, dim=dim).nan_to_num(nan=torch.nan, neginf=0)

@@ -142,14 +142,15 @@ def solve_kernel(
     a = tl.load(a_ptr + problem * n + i, mask=i < n, other=0.0)
     b = tl.load(b_ptr + problem * m + j, mask=j < m, other=0.0)
 
-    # Padding is never read; a NaN or infinite cost between weights fails this problem alone.
+    # Padding is never read; a NaN or a cost of -infinity between weights fails this problem alone, and one of
+    # +infinity, or beyond `ABSENT`, allows no mass.
     valid = (a > 0)[:, None] & (b > 0)[None, :]
     C = tl.load(cost_ptr + problem * n * m + i[:, None] * m + j[None, :], mask=valid, other=ABSENT)
-    unusable = tl.where(valid & ((tl.abs(C) < ABSENT) == 0), 1, 0)
+    unusable = tl.where(valid & ((C > -ABSENT) == 0), 1, 0)
     failed = tl.max(tl.max(unusable, 1), 0)
     empty = (tl.sum(a, 0) == 0) | (tl.sum(b, 0) == 0)
     running = tl.where(empty, 0, 1 - failed)
-    C = tl.where(running > 0, C, ABSENT)
+    C = tl.where(running > 0, tl.minimum(C, ABSENT), ABSENT)
     lowest = tl.min(tl.min(C, 1), 0)
     highest = tl.max(tl.max(tl.where(C < ABSENT, C, -ABSENT), 1), 0)
     spread = tl.where(running > 0, highest.to(tl.float64) - lowest.to(tl.float64), 0.0)

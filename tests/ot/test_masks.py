@@ -141,13 +141,13 @@ def test_axes_of_length_zero(shape):
     assert result.empty.all()
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("bad", [float("nan"), float("-inf")])
 def test_a_cost_that_is_no_number_flags_its_problem_alone(clouds, bad):
     clean = clouds(3, 4, 5)
     cost = clean.clone()
     cost[1, 2, 3] = bad
     cost.requires_grad_()
-    with pytest.warns(ConvergenceWarning, match="1 of 3 .*1 of them because their cost is not finite"):
+    with pytest.warns(ConvergenceWarning, match="1 of 3 .*1 of them because their cost is NaN or -inf"):
         result = sinkhorn(cost, epsilon=0.2)
     assert result.converged.tolist() == [True, False, True]
     assert result.failed.tolist() == [False, True, False]

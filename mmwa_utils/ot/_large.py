@@ -1,0 +1,207 @@
+"""Large problems on the CPU, one at a time: all threads share the rows of its kernel.
+
+A kernel of more than a few megabytes is read from memory at each sweep, whatever the order, so a thread takes a tile of
+rows at a time, and what the tiles add to K^T u is summed in an order that does not depend on the threads. The kernel is
+float32 where its exponents allow, as it is the one large array, and the scalings and sums are float64, as float32 sums
+of ten thousand terms would be off by more than the tolerance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._host import empty, share
+from ._numba_kernels import (
+    DRIFT,
+    FLAT,
+    LEFT,
+    STAGE_SWEEPS,
+    UNRELAXED,
+    absorb,
+    bounds,
+    centre,
+    count_halvings,
+    fill_kernel,
+    fill_kernel32,
+    finite_bounds,
+    relax,
+    scaled_kernel,
+    steer,
+    sweep_rows,
+)
+from ._problem import Problem
+
+# Entries of a tile, and most stretches of tiles whose sums are kept apart.
+TILE, GROUPS = 1 << 18, 64
+# Range of the exponents, half of it on either side of 0, at which a float32 kernel neither under- nor overflows.
+REACH = 150.0
+
+# The cost of the rows from start to stop.
+CostTile = Callable[[int, int], np.ndarray]
+
+
+class Kernel:
+    """The matrix exp((f_i + g_j - C_ij) / epsilon) by tiles of rows: kept, or made anew whenever it is wanted."""
+
+    def __init__(self, cost: CostTile, n: int, m: int, *, keep: bool) -> None:
+        self.cost, self.n, self.m, self.keep, self.kept = cost, n, m, keep, torch.empty(0)
+        self.rows = max(4, TILE // m // 4 * 4)
+        starts = range(0, n, self.rows)
+        stretch = -(-len(starts) // GROUPS)
+        self.groups = [starts[k : k + stretch] for k in range(0, len(starts), stretch)]
+
+    def each(self, work: Callable[[int, int, int], object]) -> None:
+        """Run `work(group, start, stop)` for each tile: one after the other in a group, and groups in parallel."""
+
+        def some(first: int, last: int) -> None:
+            for group in range(first, last):
+                for start in self.groups[group]:
+                    work(group, start, min(start + self.rows, self.n))
+
+        share(len(self.groups), some, most=1, alone=False)
+
+    def bounds(self) -> tuple[float, float, bool]:
+        """Smallest and largest finite cost, the latter NaN if the cost has a NaN, and whether some are infinite."""
+        found = np.empty((len(self.groups), 3))
+        found[:] = np.inf, -np.inf, 0
+
+        def work(group: int, start: int, stop: int) -> None:
+            C = self.cost(start, stop)
+            low, high = bounds(C)
+            forbidden = np.isnan(high)
+            low, high = finite_bounds(C) if forbidden else (low, high)
+            one = found[group]
+            one[:] = min(one[0], low), np.maximum(one[1], high), max(one[2], forbidden)
+
+        self.each(work)
+        return float(found[:, 0].min()), float(found[:, 1].max()), bool(found[:, 2].any())
+
+    def fill(self, f: np.ndarray, g: np.ndarray, epsilon: float, number: torch.dtype) -> None:
+        """Fix the potentials, epsilon and the number type."""
+        self.f, self.g, self.epsilon, self.number = f.copy(), g.copy(), epsilon, number
+        if self.keep:
+            self.kept = empty((-(-self.n // 4) * 4, self.m), torch.empty(0, dtype=number))
+            self.each(lambda _, start, stop: self._fill(start, stop, self.kept[start : start + self.rows].numpy()))
+
+    def _fill(self, start: int, stop: int, K: np.ndarray) -> np.ndarray:
+        C, f, g = self.cost(start, stop), self.f[start:stop], self.g
+        if K.itemsize == 4 and not f.any() and g[0] == g[-1] and (g == g[0]).all():
+            fill_kernel32(C, g[0], self.epsilon, K[: len(C)])
+        else:
+            fill_kernel(C, f, g, self.epsilon, K[: len(C)])
+        K[len(C) :] = 0
+        return K
+
+    def tile(self, start: int, stop: int) -> np.ndarray:
+        """Rows of the matrix, filled up with zeros to a multiple of four."""
+        if self.keep:
+            return self.kept[start : start + self.rows].numpy()
+        rows = -(-(stop - start) // 4) * 4
+        return self._fill(start, stop, empty((rows, self.m), torch.empty(0, dtype=self.number)).numpy())
+
+    def sweep(self, a: np.ndarray, b: np.ndarray, u: np.ndarray, v: np.ndarray, w: np.ndarray, omega: float) -> float:
+        """As `_numba_kernels._sweep`."""
+        sums, left = np.zeros((len(self.groups), self.m)), np.zeros(len(self.groups))
+
+        def work(group: int, start: int, stop: int) -> None:
+            K = self.tile(start, stop)
+            some = slice(start, start + len(K))
+            left[group] += sweep_rows(K, a[some], u[some], v, sums[group], omega)
+
+        self.each(work)
+        sums.sum(0, out=w)
+        return float(left.sum() + np.abs(v * w - b).sum())
+
+
+def iterate(
+    kernel: Kernel, a: np.ndarray, b: np.ndarray, epsilon: float, tol: float, max_iter: int, number: torch.dtype,
+    low: float, high: float, f: np.ndarray, g: np.ndarray, plan: np.ndarray | None,
+) -> tuple[int, float]:  # fmt: skip
+    """Solve a problem into `f`, `g` and `plan`, as `_numba_kernels._one` does; (iterations, error)."""
+    a, b = np.pad(a / a.sum(), (0, -len(a) % 4)), b / b.sum()
+    u, v, w = np.empty_like(a), np.empty_like(b), np.empty_like(b)
+    stage = count_halvings(high - low, epsilon)
+    f[:], g[:] = 0, low if stage else np.dtype(str(number).removeprefix("torch.")).type(0.5 * (low + high))
+    spent = 0
+    while True:
+        kernel.fill(f, g, epsilon * 2.0**stage, number)
+        u[:], v[:] = a, b
+        goal, sweeps = (max(tol, 1e-3), min(STAGE_SWEEPS, max_iter - spent)) if stage else (tol, max_iter - spent)
+        used, error = _scale(kernel, a, b, u, v, w, goal, sweeps)
+        spent += used
+        if np.isnan(error):
+            return spent, error
+        over = spent >= max_iter or (stage == 0 and error <= tol)
+        if over and stage == 0 and plan is not None:
+            kernel.each(lambda _, i, k: scaled_kernel(u[i:k], kernel.tile(i, k), v, plan[i:k]))
+        absorb(f, u, a, kernel.epsilon)
+        absorb(g, v, b, kernel.epsilon)
+        if over and stage > 0:
+            # The error of another epsilon says nothing of this one.
+            kernel.fill(f, g, epsilon, number)
+            if plan is not None:
+                kernel.each(lambda _, i, k: scaled_kernel(a[i:k], kernel.tile(i, k), b, plan[i:k]))
+            return spent, np.inf
+        if over:
+            return spent, error
+        if stage > 0:
+            centre(f, g, a, b)
+            stage -= 1
+
+
+def _scale(
+    kernel: Kernel, a: np.ndarray, b: np.ndarray, u: np.ndarray, v: np.ndarray, w: np.ndarray, tol: float, max_iter: int
+) -> tuple[int, float]:
+    """As `_numba_kernels.scale`."""
+    state, error = UNRELAXED, np.inf
+    for k in range(1, max_iter + 1):
+        plain = state.finishing or state.omega == 0.0 or k == max_iter
+        error = kernel.sweep(a, b, u, v, w, 0.0 if plain else state.omega)
+        if not np.isfinite(error):
+            return k, np.nan
+        if k == max_iter or (error <= tol and plain):
+            break
+        state = steer(state, k, error, tol)
+        relax(b, w, v, 0.0 if state.finishing else state.omega)
+        if k % STAGE_SWEEPS == 0:
+            with np.errstate(all="ignore"):  # 0 / 0 in the rows that fill up
+                if np.nanmax(np.abs(np.log(np.concatenate((u / a, v / b))))) > DRIFT:
+                    break
+    return k, error
+
+
+def solve(problem: Problem, *found: Tensor) -> tuple[int, float]:
+    """Solve one problem, without the axis of the batch, into `f`, `g` and `plan`; (iterations, error)."""
+    cost, a, b = (tensor.numpy() for tensor in problem[:3])
+    f, g, plan = (tensor.numpy() for tensor in found)
+    epsilon, tol, max_iter = problem[3:]
+    x, y = np.flatnonzero(a), np.flatnonzero(b)
+    f[:], g[:] = 0, 0
+    gathered = len(x) < len(a) or len(y) < len(b)
+    if gathered:
+        plan[:] = 0
+    if len(x) == 0 or len(y) == 0:
+        return 0, 0.0
+    C = cost[np.ix_(x, y)] if gathered else cost
+    kernel = Kernel(lambda start, stop: C[start:stop], len(x), len(y), keep=True)
+    low, high, forbidden = kernel.bounds()
+    if high - low < FLAT * epsilon and not forbidden:
+        return LEFT, 0.0
+    fx, gy, P = (np.empty(len(x)), np.empty(len(y)), np.empty_like(C)) if gathered else (f, g, plan)
+    small = C.itemsize == 4 and high - low <= REACH * epsilon and not forbidden
+    number = torch.float32 if small else torch.float64
+    wide = a[x].astype(np.float64), b[y].astype(np.float64)
+    failed = np.isnan(high)
+    spent, error = (0, np.nan) if failed else iterate(
+        kernel, *wide, epsilon, tol, max_iter, number, low, high, fx, gy, P
+    )  # fmt: skip
+    if np.isnan(error):
+        f[:], g[:], plan[:] = 0, 0, 0
+        return 0, error
+    if gathered:
+        f[x], g[y], plan[np.ix_(x, y)] = fx, gy, P
+    return spent, error
