@@ -81,7 +81,7 @@ class ModelConfig(BaseModel):
     """Encoder of a modality, by its name; unnamed: that of its installed weights, else text bert, image vit, stream
     linear."""
     freeze_encoders: bool = False
-    """Keep pretrained encoders as they were loaded: the model then reads their tokens (`frozen`)."""
+    """Keep pretrained encoders as they were loaded: the model then reads their tokens (`encoders.FeatureReader`)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
@@ -145,10 +145,6 @@ _PROFILES: dict[str, dict[str, Any]] = {
         **_SMALL, "tower_layers": 2, "early": _size(64, 3, 8), "late": _size(64, 2, 8), "encoder": _size(64, 1, 8),
         "resnet_widths": (16, 32, 64), "resnet_depths": (1, 1, 1), "lstm_dim": 64,
     },
-    "study": {
-        **_SMALL, "early": _size(64, 3, 8), "late": _size(64, 2, 8), "encoder": _size(64, 1, 8),
-        "resnet_widths": (16, 32, 64), "resnet_depths": (1, 1, 1), "lstm_dim": 64,
-    },
     "paper": {
         "early": _size(768, 12, 12), "late": _size(768, 2, 8), "encoder": _size(768, 12, 12),
         "resnet_widths": (64, 128, 256, 512), "resnet_depths": (3, 4, 6, 3), "lstm_dim": 256,
@@ -157,3 +153,4 @@ _PROFILES: dict[str, dict[str, Any]] = {
     },
 }
 # fmt: on
+_PROFILES["study"] = {**_PROFILES["tutorial"], "tower_layers": None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from mmwa_utils.fusion.base import FusionModel
 from mmwa_utils.fusion.config import ModelConfig
 from mmwa_utils.fusion.embeddings import StreamEmbedding, embed_patches, read_words
 from mmwa_utils.fusion.output import CLASS_BLOCK, Block
-from mmwa_utils.types import DatasetSpec, ModalityBatch
+from mmwa_utils.types import DatasetSpec, ModalityBatch, ModalitySpec
 
 
 class OneTower(FusionModel):
@@ -42,6 +42,11 @@ class OneTower(FusionModel):
         self.config, self.settings = config, tower.config
         self.type_rows = modality_type_rows(spec)
         grow_modality_types(tower, 1 + max(self.type_rows.values()))
+
+    def stream_embeddings(self, streams: Iterable[ModalitySpec]) -> nn.ModuleDict:
+        """The embeddings of streams by name."""
+        std = self.settings.initializer_range
+        return nn.ModuleDict({s.name: StreamEmbedding(s, dim=self.dim, std=std) for s in streams})
 
     @abstractmethod
     def embed_words(self, words: Block) -> Block:
@@ -100,9 +105,7 @@ class EarlyFusion(OneTower):
         vilt = _random_vilt(config) if pretrained is None else _load_vilt(pretrained, config)
         super().__init__(spec, config, vilt)
         self.vilt = vilt
-        streams = [modality for modality in spec.modalities if modality.kind == "stream"]
-        std = vilt.config.initializer_range
-        self.streams = nn.ModuleDict({s.name: StreamEmbedding(s, dim=self.dim, std=std) for s in streams})
+        self.streams = self.stream_embeddings(m for m in spec.modalities if m.kind == "stream")
 
     @property
     def encoder(self) -> ViltEncoder:

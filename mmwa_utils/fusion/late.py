@@ -14,8 +14,7 @@ from transformers.models.vilt.modeling_vilt import ViltEncoder
 
 from mmwa_utils.fusion.base import FusionModel
 from mmwa_utils.fusion.config import ModelConfig
-from mmwa_utils.fusion.encoders import ModalityEncoder, encode_present
-from mmwa_utils.fusion.frozen import encoder_or_reader
+from mmwa_utils.fusion.encoders import ModalityEncoder, encode_present, encoder_or_reader
 from mmwa_utils.fusion.output import CLASS_BLOCK, Block
 from mmwa_utils.types import DatasetSpec, ModalityBatch
 
@@ -24,7 +23,7 @@ class LateFusion(FusionModel):
     """Unimodal encoders, a projection and a type embedding each, a class token, a pre-norm transformer.
 
     "input" tokens are those that enter the fusion transformer: token = W_m encoder_m(x) + b_m + type_m. A frozen
-    encoder is no part of the model, which is then given its tokens (`mmwa_utils.fusion.frozen`).
+    encoder is no part of the model, which is then given its tokens (`encoders.FeatureReader`).
 
     Args:
         spec: modalities and task.

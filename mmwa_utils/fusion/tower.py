@@ -14,9 +14,8 @@ from transformers.utils.output_capturing import capture_outputs
 
 from mmwa_utils.fusion.config import ModelConfig
 from mmwa_utils.fusion.early import OneTower
-from mmwa_utils.fusion.embeddings import StreamEmbedding, choose_tokens, patch_grid, take
-from mmwa_utils.fusion.encoders import Bert, ModalityEncoder, encode_present
-from mmwa_utils.fusion.frozen import encoder_or_reader
+from mmwa_utils.fusion.embeddings import choose_tokens, patch_grid, take
+from mmwa_utils.fusion.encoders import Bert, ModalityEncoder, encode_present, encoder_or_reader
 from mmwa_utils.fusion.installed import locate, quietly
 from mmwa_utils.fusion.output import Block
 from mmwa_utils.types import DatasetSpec, ModalityBatch, ModalitySpec
@@ -78,18 +77,13 @@ class TowerFusion(OneTower):
             bert = Tower.from_pretrained(locate(tower), add_pooling_layer=False, attn_implementation="eager", **own)
         super().__init__(spec, config, bert)
         self.bert = bert
-        images = [modality for modality in spec.modalities if modality.kind == "image"]
-        encoders = {m.name: self._image_encoder(m, pretrained.get(m.name)) for m in images}
-        self.encoders = nn.ModuleDict(encoders)
-        cells = {
-            name: ModalitySpec(name, "stream", encoder.dim, config.max_patches) for name, encoder in encoders.items()
+        images = {m.name: m for m in spec.modalities if m.kind == "image"}
+        encoders = {name: PixelPatches() for name in images} | {
+            name: encoder_or_reader(images[name], config, place) for name, place in pretrained.items()
         }
-        streams = [cells.get(m.name, m) for m in spec.modalities if m.kind != "text"]
-        std = bert.config.initializer_range
-        self.streams = nn.ModuleDict({s.name: StreamEmbedding(s, dim=self.dim, std=std) for s in streams})
-
-    def _image_encoder(self, image: ModalitySpec, pretrained: str | Path | None) -> ModalityEncoder:
-        return PixelPatches() if pretrained is None else encoder_or_reader(image, self.config, pretrained)
+        self.encoders = nn.ModuleDict(encoders)
+        cells = {n: ModalitySpec(n, "stream", encoder.dim, config.max_patches) for n, encoder in encoders.items()}
+        self.streams = self.stream_embeddings(cells.get(m.name, m) for m in spec.modalities if m.kind != "text")
 
     @property
     def encoder(self) -> Tower:

@@ -18,20 +18,19 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from mmwa_utils import project
 from mmwa_utils.fusion import ModelConfig
-from mmwa_utils.fusion.encoders import ModalityEncoder
-from mmwa_utils.fusion.frozen import frozen_encoder
+from mmwa_utils.fusion.encoders import ModalityEncoder, frozen_encoder
 from mmwa_utils.types import Batch, ModalityBatch, ModalitySpec, Sample
 
 MEMORY = 2**28
 _SOURCE = ("fusion/encoders.py", "fusion/embeddings.py", "fusion/installed.py", "training/features.py")
 
-Feature = tuple[bytes, bytes, bytes]
-"""Values (float16), special (bool) and positions (int64) of one input's tokens."""
+Feature = tuple[Tensor, Tensor, Tensor]
+"""Values (flat, float16), special (bool) and positions (int64) of one input's tokens."""
 
 
 @dataclass
@@ -71,16 +70,13 @@ class FeatureStore:
         keys = {row: _key(only) for row, only in alone.items()}
         features = self._features({keys[row]: only for row, only in alone.items()})
         shape = len(modality.mask), max((len(features[key][1]) for key in keys.values()), default=1)
-        values = torch.zeros(*shape, self.encoder.dim)
-        mask, positions = torch.zeros(shape, dtype=torch.bool), torch.full(shape, -1)
-        special = torch.zeros_like(mask)
+        values, positions = torch.zeros(*shape, self.encoder.dim), torch.full(shape, -1)
+        mask, special = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
         for row, key in keys.items():
             tokens, added, stood = features[key]
-            length = len(added)
-            mask[row, :length] = True
-            values[row, :length] = torch.from_numpy(np.frombuffer(tokens, np.float16).reshape(length, -1).copy())
-            special[row, :length] = torch.from_numpy(np.frombuffer(added, np.bool_).copy())
-            positions[row, :length] = torch.from_numpy(np.frombuffer(stood, np.int64).copy())
+            real = slice(len(added))
+            values[row, real], special[row, real] = tokens.view(len(added), -1), added
+            positions[row, real], mask[row, real] = stood, True
         return ModalityBatch(values, mask, special, positions)
 
     def _features(self, inputs: Mapping[bytes, ModalityBatch]) -> dict[bytes, Feature]:
@@ -96,18 +92,16 @@ class FeatureStore:
                     read |= _read(database, [row[0] for row in new])  # what another process wrote first is what counts
             found |= read
             self.memory |= read
-            held = sum(len(feature[0]) for feature in self.memory.values())
+            held = sum(feature[0].nbytes for feature in self.memory.values())
             while held > MEMORY:
-                held -= len(self.memory.pop(next(iter(self.memory)))[0])
+                held -= self.memory.pop(next(iter(self.memory)))[0].nbytes
         return found
 
-    def _encode(self, alone: ModalityBatch) -> Feature:
+    def _encode(self, alone: ModalityBatch) -> list[bytes]:
         with torch.inference_mode():
             block = self.encoder(alone)
-        kept = block.mask[0]
-        parts = (block.values[0, kept].half(), block.special[0, kept], block.positions[0, kept])
-        values, special, positions = (part.numpy().tobytes() for part in parts)
-        return values, special, positions
+        parts = (block.values.half(), block.special, block.positions)
+        return [part[block.mask].numpy().tobytes() for part in parts]
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -153,14 +147,17 @@ def _alone(modality: ModalityBatch, row: int) -> ModalityBatch:
 
 
 def _key(alone: ModalityBatch) -> bytes:
-    digest = hashlib.sha256(f"{alone.values.dtype} {tuple(alone.values.shape)}".encode())
-    digest.update(alone.values.numpy().tobytes())
-    if alone.special is not None:
-        digest.update(alone.special.numpy().tobytes())
-    return digest.digest()
+    shape = f"{alone.values.dtype} {tuple(alone.values.shape)}".encode()
+    return hashlib.sha256(shape + alone.values.numpy().tobytes()).digest()
 
 
 def _read(database: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Feature]:
     query = "SELECT tokens, special, positions FROM features WHERE key = ?"
     rows = {key: database.execute(query, (key,)).fetchone() for key in keys}
-    return {key: row for key, row in rows.items() if row is not None}
+    return {key: _feature(*row) for key, row in rows.items() if row is not None}
+
+
+def _feature(*parts: bytes) -> Feature:
+    types = (torch.float16, torch.bool, torch.int64)
+    tokens, special, positions = (torch.frombuffer(bytearray(p), dtype=t) for p, t in zip(parts, types, strict=True))
+    return tokens, special, positions

@@ -136,23 +136,17 @@ def test_memory_is_bounded_and_what_left_it_is_read_again(
     assert len(encoded) == 6
 
 
-def _write(bert: str, seed: int, queue: Any) -> None:
-    torch.manual_seed(seed)
+def _write(bert: str) -> list[Any]:
+    torch.manual_seed(0)
     store = FeatureStore(TEXT, CONFIG, bert)
-    queue.put([store(make_text([5, 8, 3])).values.numpy() for _ in range(6)])
+    return [store(make_text([5, 8, 3])).values.numpy() for _ in range(6)]
 
 
 def test_processes_share_a_file(bert: str, folder: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    workers = [context.Process(target=_write, args=(bert, 0, queue)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    one, other = queue.get(timeout=120), queue.get(timeout=120)
-    for worker in workers:
-        worker.join()
-        assert worker.exitcode == 0
-    assert all((mine == theirs).all() for mine, theirs in zip(one, other, strict=True))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        theirs = pool.apply_async(_write, (bert,))
+        mine = _write(bert)
+        assert all((one == other).all() for one, other in zip(mine, theirs.get(timeout=240), strict=True))
     assert len(list(folder.glob("*.sqlite"))) == 1
 
 
