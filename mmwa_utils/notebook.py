@@ -22,7 +22,7 @@ from mmwa_utils.parameters import Parameter, ParameterError, check_all, parse_ce
 
 T = TypeVar("T")
 
-_BANNER = """<div class="standin" role="note"><strong>Stand-in data.</strong> The numbers and figures of this chapter
+_BANNER = """<div class="standin" role="note"><strong>Stand-in data.</strong> Numbers and figures that say so on their face
 were computed on generated files in the release's own layout. They show that the method and its measurement work; they
 say nothing about the real dataset and are not comparable with the paper's.</div>"""
 
