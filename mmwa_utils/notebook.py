@@ -22,9 +22,9 @@ from mmwa_utils.parameters import Parameter, ParameterError, check_all, parse_ce
 
 T = TypeVar("T")
 
-_BANNER = """<div class="standin" role="note"><strong>Stand-in data.</strong> Numbers and figures that say so on their face
-were computed on generated files in the release's own layout. They show that the method and its measurement work; they
-say nothing about the real dataset and are not comparable with the paper's.</div>"""
+_BANNER = """<div class="standin" role="note"><strong>Stand-in data.</strong> Numbers and figures marked so were
+computed on generated files in the release's own layout. They show that the method and its measurement work; they say
+nothing about the real dataset and are not comparable with the paper's.</div>"""
 
 
 @dataclass
