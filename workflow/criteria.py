@@ -106,7 +106,7 @@ def beyond_the_optimum(claim1: Mapping[str, Any], ask: Criterion, paper: Paper) 
 
 
 def fragility(claim1: Mapping[str, Any], ask: Criterion, paper: Paper) -> Judgement:
-    """Correlation, over runs, of leaning on one modality with what noise and absence cost."""
+    """Correlation, over runs on the paper's datasets, of leaning on one modality with what noise on it costs."""
     return compare(ask, pd.DataFrame([claim1.get("fragility", {})]), "correlation")
 
 
