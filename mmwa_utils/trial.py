@@ -21,6 +21,7 @@ from mmwa_utils.plots import figure
 from mmwa_utils.training import Run, RunConfig, RunData, load_model, open_data, study
 from mmwa_utils.training import comparison as compare
 from mmwa_utils.training.estimate import SUSTAINED, estimate_epoch
+from mmwa_utils.training.protocol import protocol
 from mmwa_utils.types import Sample
 
 
@@ -59,7 +60,7 @@ class Trial:
             chapter.uses(f"{dataset} {name}", split.fingerprint[:16])
         if data.standin:
             chapter.standin_banner()
-        return cls(chapter, base, data, given["fusions"])
+        return cls(chapter, base, data, protocol().fusions(base, given["fusions"]))
 
     @property
     def title(self) -> str:

@@ -22,7 +22,7 @@ from mmwa_utils.types import Task
 Resamples = Float[np.ndarray, " resamples"]
 """A quantity on the split itself (first entry) and on resamples of it (the others)."""
 SeedResamples = Float[np.ndarray, "resamples seeds"]
-Verdict = Literal["helps", "hurts", "cannot tell"]
+Verdict = Literal["helps", "hurts", "cannot tell", "no difference"]
 SEED_DRAWS = 100
 LEVEL = 0.95
 """Coverage of every interval by itself; nothing is corrected for looking at several."""
@@ -161,7 +161,7 @@ def paired_row(values: SeedResamples, seed: Sequence[int], *, higher_is_better: 
         higher_is_better: which sign of the difference is the better one.
 
     >>> paired_row(np.zeros((9, 2)), [0])
-    {'seeds': 2, 'difference': 0.0, 'low': 0.0, 'high': 0.0, 'verdict': 'cannot tell'}
+    {'seeds': 2, 'difference': 0.0, 'low': 0.0, 'high': 0.0, 'verdict': 'no difference'}
     """
     found = joint_interval(values, seed)
     said = verdict(found.low, found.high, higher_is_better=higher_is_better)
@@ -211,9 +211,13 @@ def smallest_detectable(values: SeedResamples) -> float:
 def verdict(low: float, high: float, *, higher_is_better: bool = True) -> Verdict:
     """Return what an interval of aligned - baseline allows us to say.
 
-    >>> verdict(0.01, 0.03), verdict(-0.01, 0.03), verdict(0.01, 0.03, higher_is_better=False)
-    ('helps', 'cannot tell', 'hurts')
+    "no difference" is an arm that was left out: its runs are the baseline's.
+
+    >>> verdict(0.01, 0.03), verdict(-0.01, 0.03), verdict(0.01, 0.03, higher_is_better=False), verdict(0.0, 0.0)
+    ('helps', 'cannot tell', 'hurts', 'no difference')
     """
+    if low == high == 0:
+        return "no difference"
     if not (low > 0 or high < 0):
         return "cannot tell"
     return "helps" if (low > 0) == higher_is_better else "hurts"

@@ -142,7 +142,7 @@ _PROFILES: dict[str, dict[str, Any]] = {
         "resnet_widths": (8, 16), "resnet_depths": (1, 1), "lstm_dim": 16,
     },
     "tutorial": {
-        **_SMALL, "tower_layers": 2, "early": _size(64, 3, 8), "late": _size(64, 2, 8), "encoder": _size(64, 1, 8),
+        **_SMALL, "tower_layers": 1, "early": _size(64, 3, 8), "late": _size(64, 2, 8), "encoder": _size(64, 1, 8),
         "resnet_widths": (16, 32, 64), "resnet_depths": (1, 1, 1), "lstm_dim": 64,
     },
     "paper": {

@@ -40,7 +40,8 @@ class TowerFusion(OneTower):
     LayerNorm(W x + b + position) and segment 1, streams the same and segments of their own.
 
     This is the nearest to the paper's ViLT-B that can be had without a download: ViLT too is one tower of BERT's shape
-    over words and pieces of pictures, and like ViLT this one starts from pretrained weights and is tuned as a whole.
+    over words and pieces of pictures, and like ViLT this one starts from pretrained weights and is tuned; all but its
+    table of words, of whose 30,522 rows a small dataset touches a few hundred, and weight decay would pull at all.
     What it lacks is pretraining on pairs of pictures and texts; its picture tokens come from an encoder that knows
     ImageNet instead, or from linear patches like ViLT's. ViLT stays for those who have its weights (`EarlyFusion`).
 
@@ -77,6 +78,7 @@ class TowerFusion(OneTower):
             bert = Tower.from_pretrained(locate(tower), add_pooling_layer=False, attn_implementation="eager", **own)
         super().__init__(spec, config, bert)
         self.bert = bert
+        bert.embeddings.word_embeddings.requires_grad_(False)
         images = {m.name: m for m in spec.modalities if m.kind == "image"}
         encoders = {name: PixelPatches() for name in images} | {
             name: encoder_or_reader(images[name], config, place) for name, place in pretrained.items()

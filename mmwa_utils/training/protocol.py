@@ -6,7 +6,7 @@ The numbers stand in `protocol.yml` (in the repository it is `book/protocol.yml`
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mmwa_utils.files import sha256
 from mmwa_utils.parameters import Profile
-from mmwa_utils.training.config import AlignmentConfig, RunConfig, vary
+from mmwa_utils.training.config import AlignmentConfig, DatasetName, RunConfig, vary
 
 BASELINE = "none"
 FILE = Path(__file__).with_name("protocol.yml")
@@ -49,6 +49,8 @@ class Plan(_Checked):
     profile: Profile
     data: Literal["real", "stand-in"]
     fusion: Literal["early", "late"]
+    leaves_out: tuple[DatasetName, ...] = ()
+    """Datasets without runs in this fusion."""
     arms: tuple[str, ...]
     seeds: tuple[int, ...] = Field(min_length=2)
     """Of the test."""
@@ -99,6 +101,15 @@ class Protocol(_Checked):
                 if len(plan.settings(self.arms[arm])) < plan.tries:
                     raise ValueError(f"{name}: {arm} has fewer than {plan.tries} tries; every arm has the same number")
         return self
+
+    def fusions(self, config: RunConfig, among: Sequence[str]) -> list[str]:
+        """Return those fusions in which the protocol has runs of a run's dataset.
+
+        >>> protocol().fusions(RunConfig.for_profile("study", dataset="watch"), ["early", "late"])
+        ['early', 'late']
+        """
+        plans = {fusion: self.plan(vary(config, fusion=fusion)) for fusion in among}
+        return [fusion for fusion, plan in plans.items() if config.dataset not in plan.leaves_out]
 
     def plan(self, config: RunConfig) -> Plan:
         """Return the plan that holds for a run's profile, data and fusion."""

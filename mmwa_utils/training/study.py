@@ -127,6 +127,7 @@ def chapter_configs(
             f"run it first: mmwa run notebooks/{chapter}.ipynb -p profile paper -p data_root FOLDER"
         )
     base = RunConfig.for_profile(profile, dataset=dataset, options=_OPTIONS.get(dataset, {}))
+    fusions = protocol().fusions(base, fusions)
     return tuple(config for fusion in fusions for config in arms_and_seeds(choose_settings(base, fusion)))
 
 

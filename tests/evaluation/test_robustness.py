@@ -202,7 +202,7 @@ class TestDifferences:
         table = rb.differences(rb.score(fake_grid(tmp_path, skill=skill), "accuracy", draws=200))
         same, better = (table[table["alignment"] == name] for name in ("wasserstein", "coral"))
         assert (same[["difference", "low", "high"]] == 0).all(axis=None)
-        assert set(same["verdict"]) == {"cannot tell"}
+        assert set(same["verdict"]) == {"no difference"}
         assert set(better["verdict"]) == {"helps"}
         assert set(table["modality"]) == {ALL, "a", CLEAN}
 

@@ -82,7 +82,7 @@ def test_one_seed_has_no_interval() -> None:
 def test_no_change_is_no_difference_and_no_verdict(tmp_path: Path) -> None:
     row = difference(pair_runs(tmp_path, 0.0), draws=20)
     assert row["difference"] == row["low"] == row["high"] == 0
-    assert row["verdict"] == "cannot tell"
+    assert row["verdict"] == "no difference"
 
 
 def test_a_clear_gain_helps_and_its_reverse_hurts(tmp_path: Path) -> None:
