@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
 
 from ._host import empty
 from ._problem import Problem, Solution, choose, infeasible, unsolved
@@ -36,7 +37,9 @@ class ConvergenceWarning(UserWarning):
 def is_plain(*tensors: Tensor) -> bool:
     """Whether these hold numbers and nothing traces them: then an operator's dispatch would only cost time."""
     return not torch.compiler.is_compiling() and all(
-        type(tensor) is Tensor and not tensor.is_meta for tensor in tensors
+        type(tensor) is Tensor
+        and not (tensor.is_meta or is_functorch_wrapped_tensor(tensor) or is_legacy_batchedtensor(tensor))
+        for tensor in tensors
     )
 
 
@@ -57,6 +60,17 @@ def _solve(cost: Tensor, a: Tensor, b: Tensor, epsilon: float, tol: float, max_i
 
 solve_operator = torch.library.custom_op("mmwa_ot::solve", _solve, mutates_args=())
 solve_operator.register_fake(lambda cost, *_: tuple(unsolved(cost, plan=torch.empty_like(cost))))
+
+
+@solve_operator.register_vmap
+def _over_batches(info: Any, in_dims: Any, *arguments: Any) -> tuple[Solved, tuple[int, ...]]:
+    """The rule of `torch.vmap`: its axis and that of the batch become one."""
+    tensors = (
+        tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+        for tensor, dim in zip(arguments[:3], in_dims[:3], strict=True)
+    )
+    found = solve_operator(*(tensor.flatten(0, 1).contiguous() for tensor in tensors), *arguments[3:])
+    return tuple(tensor.unflatten(0, (info.batch_size, -1)) for tensor in found), (0,) * len(found)
 
 
 def _warn(problem: Problem, found: Solution) -> None:
@@ -96,16 +110,26 @@ def differentiable(
     return f, g, Plan.apply(cost, a, b, f, g, plan, epsilon)
 
 
-class Value(torch.autograd.Function):
+class _Function(torch.autograd.Function):
+    """A function of the cost, the weights and the solution, whose derivatives need no more than these."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Keep what came in: potentials and plan may serve several functions."""
+        *tensors, ctx.epsilon = inputs
+        ctx.save_for_backward(*tensors)
+
+
+class Value(_Function):
     """The regularised value <a, f> + <b, g>, whose gradient with respect to the cost is the plan."""
 
     @staticmethod
     def forward(
-        ctx: Any, cost: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, plan: Tensor, epsilon: float
+        cost: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, plan: Tensor, epsilon: float
     ) -> Float[Tensor, " batch"]:
         """The dual value at potentials whose plan has mass 1."""
-        ctx.save_for_backward(cost, a, b, f, g, plan)
-        ctx.epsilon = epsilon
         return ((a * f).sum(dim=1) + (b * g).sum(dim=1)).to(cost.dtype)
 
     @staticmethod
@@ -126,18 +150,22 @@ def _scaled(plan: Float[Tensor, "batch n m"], scale: Float[Tensor, "batch 1 1"])
     return plan * scale
 
 
-class Plan(torch.autograd.Function):
+class Plan(_Function):
     """The plan of given potentials, differentiable in all of them."""
 
     @staticmethod
     def forward(
-        ctx: Any, cost: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, solved: Tensor, epsilon: float
+        cost: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, solved: Tensor, epsilon: float
     ) -> Float[Tensor, "batch n m"]:
         """P_ij = a_i b_j exp((f_i + g_j - C_ij) / epsilon), which the back end has made."""
-        plan = solved.view_as(solved)
-        ctx.save_for_backward(plan, a, b)
-        ctx.epsilon, ctx.dtype = epsilon, f.dtype
-        return plan
+        return solved.view_as(solved)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """The plan that goes out has the derivatives."""
+        _, a, b, f, *_, ctx.epsilon = inputs
+        ctx.save_for_backward(output, a, b)
+        ctx.dtype = f.dtype
 
     @staticmethod
     def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -151,18 +179,21 @@ class Plan(torch.autograd.Function):
         return PG / -ctx.epsilon, grad_a, grad_b, r / ctx.epsilon, c / ctx.epsilon, None, None
 
 
-class Potentials(torch.autograd.Function):
+class Potentials(_Function):
     """The solved potentials, with their dependence on cost and weights."""
 
     @staticmethod
     def forward(
-        ctx: Any, cost: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, plan: Tensor, epsilon: float
+        cost: Tensor, a: Tensor, b: Tensor, f: Tensor, g: Tensor, plan: Tensor, epsilon: float
     ) -> tuple[Tensor, Tensor]:
         """The potentials themselves; the work is in `backward`."""
-        f, g = f.clone(), g.clone()
-        ctx.save_for_backward(cost, a, b, f, g, plan)
-        ctx.epsilon = epsilon
-        return f, g
+        return f.clone(), g.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        """The potentials that go out have the derivatives."""
+        cost, a, b, _, _, plan, ctx.epsilon = inputs
+        ctx.save_for_backward(cost, a, b, *output, plan)
 
     @staticmethod
     def backward(ctx: Any, grad_f: Tensor, grad_g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]

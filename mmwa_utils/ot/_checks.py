@@ -12,6 +12,8 @@ def require_float(name: str, tensor: Tensor) -> None:
     """A floating-point tensor."""
     if not isinstance(tensor, Tensor):
         raise ValueError(f"{name} must be a torch.Tensor, found {type(tensor).__name__}")
+    if torch.jit.is_tracing():
+        raise RuntimeError("torch.jit.trace would keep the numbers of its example: use torch.compile or torch.export")
     if not tensor.is_floating_point():
         raise ValueError(f"{name} must be floating-point, found {tensor.dtype}: convert it with .float()")
 
@@ -44,7 +46,7 @@ def require_mask(name: str, mask: Tensor | None, shape: tuple[int, int], other: 
 
 def require_positive(name: str, number: float) -> None:
     """A finite number above 0; no tensor, whose gradient would be lost."""
-    if isinstance(number, Tensor) or not (math.isfinite(number) and number > 0):
+    if isinstance(number, Tensor) or not 0 < number < math.inf:
         raise ValueError(f"{name} must be a finite number above 0, found {number}")
 
 

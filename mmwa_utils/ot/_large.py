@@ -14,25 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import _numba_kernels as compiled
 from ._host import empty, share
-from ._numba_kernels import (
-    DRIFT,
-    FLAT,
-    LEFT,
-    STAGE_SWEEPS,
-    UNRELAXED,
-    absorb,
-    bounds,
-    centre,
-    count_halvings,
-    fill_kernel,
-    fill_kernel32,
-    finite_bounds,
-    relax,
-    scaled_kernel,
-    steer,
-    sweep_rows,
-)
 from ._problem import Problem
 
 # Entries of a tile, and most stretches of tiles whose sums are kept apart.
@@ -40,17 +23,14 @@ TILE, GROUPS = 1 << 18, 64
 # Range of the exponents, half of it on either side of 0, at which a float32 kernel neither under- nor overflows.
 REACH = 150.0
 
-# The cost of the rows from start to stop.
-CostTile = Callable[[int, int], np.ndarray]
-
 
 class Kernel:
-    """The matrix exp((f_i + g_j - C_ij) / epsilon) by tiles of rows: kept, or made anew whenever it is wanted."""
+    """The matrix exp((f_i + g_j - C_ij) / epsilon) in tiles of rows, filled up with zeros to a multiple of four."""
 
-    def __init__(self, cost: CostTile, n: int, m: int, *, keep: bool) -> None:
-        self.cost, self.n, self.m, self.keep, self.kept = cost, n, m, keep, torch.empty(0)
-        self.rows = max(4, TILE // m // 4 * 4)
-        starts = range(0, n, self.rows)
+    def __init__(self, cost: np.ndarray) -> None:
+        self.cost = cost
+        self.rows = max(4, TILE // cost.shape[1] // 4 * 4)
+        starts = range(0, len(cost), self.rows)
         stretch = -(-len(starts) // GROUPS)
         self.groups = [starts[k : k + stretch] for k in range(0, len(starts), stretch)]
 
@@ -60,7 +40,7 @@ class Kernel:
         def some(first: int, last: int) -> None:
             for group in range(first, last):
                 for start in self.groups[group]:
-                    work(group, start, min(start + self.rows, self.n))
+                    work(group, start, min(start + self.rows, len(self.cost)))
 
         share(len(self.groups), some, most=1, alone=False)
 
@@ -70,10 +50,10 @@ class Kernel:
         found[:] = np.inf, -np.inf, 0
 
         def work(group: int, start: int, stop: int) -> None:
-            C = self.cost(start, stop)
-            low, high = bounds(C)
+            C = self.cost[start:stop]
+            low, high = compiled.bounds(C)
             forbidden = np.isnan(high)
-            low, high = finite_bounds(C) if forbidden else (low, high)
+            low, high = compiled.finite_bounds(C) if forbidden else (low, high)
             one = found[group]
             one[:] = min(one[0], low), np.maximum(one[1], high), max(one[2], forbidden)
 
@@ -81,36 +61,32 @@ class Kernel:
         return float(found[:, 0].min()), float(found[:, 1].max()), bool(found[:, 2].any())
 
     def fill(self, f: np.ndarray, g: np.ndarray, epsilon: float, number: torch.dtype) -> None:
-        """Fix the potentials, epsilon and the number type."""
-        self.f, self.g, self.epsilon, self.number = f.copy(), g.copy(), epsilon, number
-        if self.keep:
-            self.kept = empty((-(-self.n // 4) * 4, self.m), torch.empty(0, dtype=number))
-            self.each(lambda _, start, stop: self._fill(start, stop, self.kept[start : start + self.rows].numpy()))
+        """Make the matrix of these potentials in this number type."""
+        n, m = self.cost.shape
+        self.entries = empty((-(-n // 4) * 4, m), torch.empty(0, dtype=number)).numpy()
+        self.entries[n:] = 0
+        even = number == torch.float32 and not f.any() and (g == g[0]).all()
 
-    def _fill(self, start: int, stop: int, K: np.ndarray) -> np.ndarray:
-        C, f, g = self.cost(start, stop), self.f[start:stop], self.g
-        if K.itemsize == 4 and not f.any() and g[0] == g[-1] and (g == g[0]).all():
-            fill_kernel32(C, g[0], self.epsilon, K[: len(C)])
-        else:
-            fill_kernel(C, f, g, self.epsilon, K[: len(C)])
-        K[len(C) :] = 0
-        return K
+        def work(_: int, start: int, stop: int) -> None:
+            C, K = self.cost[start:stop], self.entries[start:stop]
+            if even:
+                compiled.fill_kernel32(C, g[0], epsilon, K)
+            else:
+                compiled.fill_kernel(C, f[start:stop], g, epsilon, K)
 
-    def tile(self, start: int, stop: int) -> np.ndarray:
-        """Rows of the matrix, filled up with zeros to a multiple of four."""
-        if self.keep:
-            return self.kept[start : start + self.rows].numpy()
-        rows = -(-(stop - start) // 4) * 4
-        return self._fill(start, stop, empty((rows, self.m), torch.empty(0, dtype=self.number)).numpy())
+        self.each(work)
+
+    def plan(self, u: np.ndarray, v: np.ndarray, P: np.ndarray) -> None:
+        """P_ij = u_i K_ij v_j."""
+        self.each(lambda _, i, k: compiled.scaled_kernel(u[i:k], self.entries[i:k], v, P[i:k]))
 
     def sweep(self, a: np.ndarray, b: np.ndarray, u: np.ndarray, v: np.ndarray, w: np.ndarray, omega: float) -> float:
         """As `_numba_kernels._sweep`."""
-        sums, left = np.zeros((len(self.groups), self.m)), np.zeros(len(self.groups))
+        sums, left = np.zeros((len(self.groups), len(b))), np.zeros(len(self.groups))
 
         def work(group: int, start: int, stop: int) -> None:
-            K = self.tile(start, stop)
-            some = slice(start, start + len(K))
-            left[group] += sweep_rows(K, a[some], u[some], v, sums[group], omega)
+            some = slice(start, -(-stop // 4) * 4)
+            left[group] += compiled.sweep_rows(self.entries[some], a[some], u[some], v, sums[group], omega)
 
         self.each(work)
         sums.sum(0, out=w)
@@ -119,37 +95,38 @@ class Kernel:
 
 def iterate(
     kernel: Kernel, a: np.ndarray, b: np.ndarray, epsilon: float, tol: float, max_iter: int, number: torch.dtype,
-    low: float, high: float, f: np.ndarray, g: np.ndarray, plan: np.ndarray | None,
+    low: float, high: float, f: np.ndarray, g: np.ndarray, plan: np.ndarray,
 ) -> tuple[int, float]:  # fmt: skip
     """Solve a problem into `f`, `g` and `plan`, as `_numba_kernels._one` does; (iterations, error)."""
     a, b = np.pad(a / a.sum(), (0, -len(a) % 4)), b / b.sum()
     u, v, w = np.empty_like(a), np.empty_like(b), np.empty_like(b)
-    stage = count_halvings(high - low, epsilon)
+    stage = compiled.count_halvings(high - low, epsilon)
     f[:], g[:] = 0, low if stage else np.dtype(str(number).removeprefix("torch.")).type(0.5 * (low + high))
     spent = 0
     while True:
         kernel.fill(f, g, epsilon * 2.0**stage, number)
         u[:], v[:] = a, b
-        goal, sweeps = (max(tol, 1e-3), min(STAGE_SWEEPS, max_iter - spent)) if stage else (tol, max_iter - spent)
+        goal, sweeps = (
+            (max(tol, 1e-3), min(compiled.STAGE_SWEEPS, max_iter - spent)) if stage else (tol, max_iter - spent)
+        )
         used, error = _scale(kernel, a, b, u, v, w, goal, sweeps)
         spent += used
         if np.isnan(error):
             return spent, error
         over = spent >= max_iter or (stage == 0 and error <= tol)
-        if over and stage == 0 and plan is not None:
-            kernel.each(lambda _, i, k: scaled_kernel(u[i:k], kernel.tile(i, k), v, plan[i:k]))
-        absorb(f, u, a, kernel.epsilon)
-        absorb(g, v, b, kernel.epsilon)
+        if over and stage == 0:
+            kernel.plan(u, v, plan)
+        compiled.absorb(f, u, a, epsilon * 2.0**stage)
+        compiled.absorb(g, v, b, epsilon * 2.0**stage)
         if over and stage > 0:
             # The error of another epsilon says nothing of this one.
             kernel.fill(f, g, epsilon, number)
-            if plan is not None:
-                kernel.each(lambda _, i, k: scaled_kernel(a[i:k], kernel.tile(i, k), b, plan[i:k]))
+            kernel.plan(a, b, plan)
             return spent, np.inf
         if over:
             return spent, error
         if stage > 0:
-            centre(f, g, a, b)
+            compiled.centre(f, g, a, b)
             stage -= 1
 
 
@@ -157,7 +134,7 @@ def _scale(
     kernel: Kernel, a: np.ndarray, b: np.ndarray, u: np.ndarray, v: np.ndarray, w: np.ndarray, tol: float, max_iter: int
 ) -> tuple[int, float]:
     """As `_numba_kernels.scale`."""
-    state, error = UNRELAXED, np.inf
+    state, error = compiled.UNRELAXED, np.inf
     for k in range(1, max_iter + 1):
         plain = state.finishing or state.omega == 0.0 or k == max_iter
         error = kernel.sweep(a, b, u, v, w, 0.0 if plain else state.omega)
@@ -165,11 +142,11 @@ def _scale(
             return k, np.nan
         if k == max_iter or (error <= tol and plain):
             break
-        state = steer(state, k, error, tol)
-        relax(b, w, v, 0.0 if state.finishing else state.omega)
-        if k % STAGE_SWEEPS == 0:
+        state = compiled.steer(state, k, error, tol)
+        compiled.relax(b, w, v, 0.0 if state.finishing else state.omega)
+        if k % compiled.STAGE_SWEEPS == 0:
             with np.errstate(all="ignore"):  # 0 / 0 in the rows that fill up
-                if np.nanmax(np.abs(np.log(np.concatenate((u / a, v / b))))) > DRIFT:
+                if np.nanmax(np.abs(np.log(np.concatenate((u / a, v / b))))) > compiled.DRIFT:
                     break
     return k, error
 
@@ -187,10 +164,10 @@ def solve(problem: Problem, *found: Tensor) -> tuple[int, float]:
     if len(x) == 0 or len(y) == 0:
         return 0, 0.0
     C = cost[np.ix_(x, y)] if gathered else cost
-    kernel = Kernel(lambda start, stop: C[start:stop], len(x), len(y), keep=True)
+    kernel = Kernel(C)
     low, high, forbidden = kernel.bounds()
-    if high - low < FLAT * epsilon and not forbidden:
-        return LEFT, 0.0
+    if high - low < compiled.FLAT * epsilon and not forbidden:
+        return compiled.LEFT, 0.0
     fx, gy, P = (np.empty(len(x)), np.empty(len(y)), np.empty_like(C)) if gathered else (f, g, plan)
     small = C.itemsize == 4 and high - low <= REACH * epsilon and not forbidden
     number = torch.float32 if small else torch.float64

@@ -302,7 +302,7 @@ def _weights(
         return mask / mask.sum(dim=1, keepdim=True, dtype=cost.dtype).clamp(min=1)
     _checks.require_float(name, weights)
     _checks.require_like(name, weights, shape, "cost", cost.device)
-    if not torch.compiler.is_compiling():
+    if is_plain(weights):
         _checks.require_weights(name, weights, mask)
     if mask is not None:
         weights = weights.masked_fill(~mask, 0)

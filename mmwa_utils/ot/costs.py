@@ -7,8 +7,7 @@ and the matrix products run at full float32 precision.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -17,27 +16,25 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from . import _checks
-from ._autograd import is_plain, is_recorded
+from ._autograd import is_plain
 
 
-@contextmanager
-def _ieee(device: str) -> Iterator[None]:
-    """Full float32 products, on the GPU and in the CPU's library, no autocast, and the caller's settings afterwards."""
-    settings: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = [setting.fp32_precision for setting in settings]
-    for setting in settings:
-        setting.fp32_precision = "ieee"
-    try:
-        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
-            yield
-    finally:
-        for setting, precision in zip(settings, before, strict=True):
-            setting.fp32_precision = precision
+def _lowered(x: Tensor) -> bool:
+    """Whether the process lets float32 products be rounded further. The setting is read and never written.
+
+    It is one for all threads, so a change for the duration of a call is seen by others, and may be what they restore.
+    """
+    backend: Any = torch.backends.cuda if x.is_cuda else torch.backends.mkldnn
+    return x.dtype == torch.float32 and backend.matmul.fp32_precision not in ("ieee", "none")
 
 
-def _compiled(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch m dim"]) -> ModuleType | None:
+def _no_autocast(device: str) -> Any:
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+def _compiled(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch m dim"], *more: Tensor) -> ModuleType | None:
     """The CPU back end where its passes take these tokens; of the largest, all threads together multiply faster."""
-    if not (x.is_cpu and is_plain(x, y) and x.numel() > 0 and y.numel() > 0):
+    if not (x.is_cpu and is_plain(x, y, *more) and x.numel() > 0 and y.numel() > 0) or _lowered(x):
         return None
     from . import _numba
 
@@ -46,12 +43,12 @@ def _compiled(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch m dim"]) 
 
 def _matmul(x: Float[Tensor, "batch n dim"], y: Float[Tensor, "batch dim m"]) -> Float[Tensor, "batch n m"]:
     """Batched matrix product in IEEE arithmetic."""
-    return _product(x, y) if is_plain(x, y) and not is_recorded(x, y) else _product_operator(x, y)
+    return _product_operator(x, y) if torch.compiler.is_compiling() else _product(x, y)
 
 
 def _product(x: Tensor, y: Tensor) -> Tensor:
-    with _ieee(x.device.type):
-        return torch.bmm(x, y)
+    with _no_autocast(x.device.type):
+        return torch.bmm(x.double(), y.double()).float() if _lowered(x) else torch.bmm(x, y)
 
 
 # An operator, so compiled code keeps the settings too.
@@ -80,33 +77,39 @@ def _pull_back(
     weights: Float[Tensor, "batch n m"], scale: Float[Tensor, "batch n"], x: Tensor, y: Tensor
 ) -> Float[Tensor, "batch n dim"]:
     """`sum_j weights_ij y_j + scale_i x_i`: the gradient of both costs has this form."""
-    return _matmul(weights, y).addcmul_(scale[:, :, None], x)
+    return _matmul(weights, y).add_(scale[:, :, None] * x)
 
 
 class _Cosine(torch.autograd.Function):
-    """1 - <x, y> / (|x| |y|)."""
+    """1 - <x, y> / (|x| |y|), and 1 / |x| and 1 / |y|."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor) -> Float[Tensor, "batch n m"]:
+    def forward(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One product and a scaling in place; the normalised tokens are never stored."""
         if compiled := _compiled(x, y):
-            with _ieee("cpu"):
-                cost, inverse_x, inverse_y = compiled.cosine(x, y)
-        else:
-            inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
-            cost = _matmul(x, y.mT).mul_(-inverse_x[:, :, None]).mul_(inverse_y[:, None, :]).add_(1)
-        ctx.save_for_backward(x, y, cost, inverse_x, inverse_y)
-        return cost
+            with _no_autocast("cpu"):
+                return compiled.cosine(x, y)
+        inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
+        cost = _matmul(x, y.mT).mul_(-inverse_x[:, :, None]).mul_(inverse_y[:, None, :]).add_(1)
+        return cost, inverse_x, inverse_y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        """Keep the norms, through which nothing is differentiated."""
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*inputs, *output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
         """By d cos_ij / dx_i = y_j / (|x_i| |y_j|) - cos_ij x_i / |x_i|^2, and 0 at a zero vector."""
         x, y, cost, inverse_x, inverse_y = ctx.saved_tensors
         if torch.is_grad_enabled():
             # For a second derivative the norms must be functions of the tokens.
             inverse_x, inverse_y = _inverse_norm(x), _inverse_norm(y)
-        elif compiled := _compiled(x, y):
-            with _ieee("cpu"):
+        elif compiled := _compiled(x, y, grad):
+            with _no_autocast("cpu"):
                 return compiled.cosine_gradient(grad, x, y, cost, inverse_x, inverse_y)
         weights = grad * (inverse_x[:, :, None] * -inverse_y[:, None, :])
         turning = torch.addcmul(grad, grad, cost, value=-1)
@@ -119,12 +122,14 @@ class _Cosine(torch.autograd.Function):
 class _SquaredEuclidean(torch.autograd.Function):
     """|x - y|^2, from one product; the tokens come centred, so that little cancels."""
 
+    generate_vmap_rule = True
+    setup_context = staticmethod(_matmul_setup)
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor) -> Float[Tensor, "batch n m"]:
+    def forward(x: Tensor, y: Tensor) -> Float[Tensor, "batch n m"]:
         """|x|^2 + |y|^2 - 2 <x, y>, not below 0."""
-        ctx.save_for_backward(x, y)
         cost = _matmul(x, y.mT).mul_(-2)
-        return cost.add_((x * x).sum(2)[:, :, None]).add_((y * y).sum(2)[:, None, :]).clamp_(min=0)
+        return cost.add_((x * x).sum(2)[:, :, None]).add_((y * y).sum(2)[:, None, :]).clamp(min=0)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
@@ -168,7 +173,7 @@ def cosine_cost(
         >>> cosine_cost(x, x)
         tensor([[[0., 1.], [1., 0.]]])
     """
-    return _Cosine.apply(*_tokens(x, y, mask_x, mask_y))
+    return _Cosine.apply(*_tokens(x, y, mask_x, mask_y))[0]
 
 
 def sqeuclidean_cost(
@@ -208,9 +213,9 @@ def _tokens(x: Tensor, y: Tensor, mask_x: Tensor | None, mask_y: Tensor | None) 
     """Both batches checked, in one IEEE number type, with zeros at padding."""
     for name, tokens in (("x", x), ("y", y)):
         _checks.require_batch(name, tokens, "(batch, tokens, dim)")
-    _checks.require_like("y", y, (len(x), y.shape[1], x.shape[2]), "x", x.device)
-    _checks.require_mask("mask_x", mask_x, (len(x), x.shape[1]), "x", x.device)
-    _checks.require_mask("mask_y", mask_y, (len(y), y.shape[1]), "y", y.device)
+    _checks.require_like("y", y, (x.shape[0], y.shape[1], x.shape[2]), "x", x.device)
+    _checks.require_mask("mask_x", mask_x, (x.shape[0], x.shape[1]), "x", x.device)
+    _checks.require_mask("mask_y", mask_y, (y.shape[0], y.shape[1]), "y", y.device)
     dtype = torch.float64 if torch.float64 in (x.dtype, y.dtype) else torch.float32
     x, y = x.to(dtype), y.to(dtype)
     x = x if mask_x is None else x.masked_fill(~mask_x[:, :, None], 0)

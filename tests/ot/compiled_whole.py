@@ -25,6 +25,36 @@ def main() -> None:
     torch.testing.assert_close(value, expected)
     for got, want in zip(torch.autograd.grad(value, (x, y)), torch.autograd.grad(expected, (x, y)), strict=True):
         torch.testing.assert_close(got, want)
+    follow_changes()
+    export_any_batch()
+
+
+def follow_changes() -> None:
+    """Without a break in the graph while epsilon and the shapes change, diagnostics included."""
+
+    def diagnosed(cost: torch.Tensor, epsilon: float) -> torch.Tensor:
+        result = sinkhorn(cost, epsilon=epsilon)
+        return result.value + result.duality_gap + result.converged
+
+    for dynamic in (None, True):
+        compiled = torch.compile(diagnosed, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+        for k, epsilon in enumerate((0.5, 0.4, 0.3)):
+            cost = torch.rand(2 + k, 4, 5 + k)
+            torch.testing.assert_close(compiled(cost, epsilon), diagnosed(cost, epsilon))
+
+
+def export_any_batch() -> None:
+    """An exported program serves batches of another size than its example's."""
+
+    class Values(torch.nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return sinkhorn(cosine_cost(x, y), epsilon=0.2).value
+
+    batch = torch.export.Dim("batch", min=2, max=64)
+    example = torch.rand(3, 4, 8), torch.rand(3, 5, 8)
+    exported = torch.export.export(Values(), example, dynamic_shapes=({0: batch}, {0: batch})).module()
+    x, y = torch.rand(7, 4, 8), torch.rand(7, 5, 8)
+    torch.testing.assert_close(exported(x, y), Values()(x, y))
 
 
 if __name__ == "__main__":
