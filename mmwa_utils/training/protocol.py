@@ -105,7 +105,7 @@ class Protocol(_Checked):
     def fusions(self, config: RunConfig, among: Sequence[str]) -> list[str]:
         """Return those fusions in which the protocol has runs of a run's dataset.
 
-        >>> protocol().fusions(RunConfig.for_profile("study", dataset="watch"), ["early", "late"])
+        >>> protocol().fusions(RunConfig.for_profile("study", dataset="spoken_digits"), ["early", "late"])
         ['early', 'late']
         """
         plans = {fusion: self.plan(vary(config, fusion=fusion)) for fusion in among}
