@@ -10,7 +10,7 @@ from typing import Any
 from mmwa_utils.datasets import DatasetError
 from mmwa_utils.datasets._files import MARKER, parse_json, read_bytes
 
-VERSION = 3
+VERSION = 4
 """Changes when a writer's output changes, so that no folder of an older writer is taken for a newer one's."""
 
 

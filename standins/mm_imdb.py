@@ -17,7 +17,7 @@ from standins.story import Draws, Story
 
 _GRID = (6, 4)
 _EDGE = 32
-_WEIGHTS = (1.4, 1.5, 2.0)
+_WEIGHTS = (1.8, 1.8, 2.2)
 """What a right sign of shared, agreement and own adds to a genre's log-odds, and a wrong one takes away."""
 
 _AT_HOME = 2.5
@@ -36,7 +36,7 @@ STORY = Story(
     dominant="text",
     interacting=("text", "image"),
     weights=tuple((_WEIGHTS[0] * s, _WEIGHTS[1] * x, _WEIGHTS[2] * o) for s, x, o in _HOMES),
-    flips={"text": 0.15, "image": 0.15},
+    flips={"text": 0.1, "image": 0.1},
     task="multilabel",
     bias=tuple(_AT_HOME - sum(w * abs(sign) for w, sign in zip(_WEIGHTS, home, strict=True)) for home in _HOMES),
     lean=0.4,

@@ -71,6 +71,18 @@ def test_every_table_of_a_stand_in_says_that_it_is_one(trial: Trial) -> None:
     assert set(said.values()) == {"True"}
 
 
+@pytest.mark.parametrize(("trivial", "best"), [(0.5, 0.9), (1.2, 0.4)])  # such as an AUROC and an MAE
+def test_the_way_runs_from_the_trivial_to_the_best_possible_score(trial: Trial, trivial: float, best: float) -> None:
+    scores = pd.DataFrame({"auroc": {"trivial": trivial, "best possible": best}})
+    values = [trivial, (trivial + best) / 2, best, best]
+    arms = {"fusion": "late", "alignment": ["none", "none", "wasserstein", "wasserstein"]}
+    table = pd.DataFrame({**arms, "metric": ["auroc"] * 3 + ["accuracy"], "value": values})
+    way = trial.show_way(table, scores)
+    assert np.allclose(way.loc[("late", "none")], [0, 0.25, 0.5])
+    assert np.allclose(way.loc[("late", "wasserstein")], 1)
+    assert shown(trial)["model"].tolist() == ["baseline", "aligned"]
+
+
 def test_differences_are_aligned_minus_baseline_seed_by_seed(trial: Trial) -> None:
     table = pd.DataFrame(trial.chapter.find("07_hateful_memes", "results"))
     wide = table[table["metric"] == "auroc"].pivot(index="seed", columns="alignment", values="value")

@@ -161,7 +161,7 @@ def vary(config: RunConfig, **changes: Any) -> RunConfig:
 _PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"samples": 160, "epochs": 2, "batch_size": 32, "lr": 1e-3},
     "tutorial": {"samples": 2000, "epochs": 3, "batch_size": 32, "lr": 1e-3},
-    "study": {"samples": 8000, "epochs": 3, "batch_size": 32, "lr": 1e-3},
+    "study": {"samples": 8000, "epochs": 2, "batch_size": 32, "lr": 1e-3},
     # What the paper states: learning rates searched up to 1e-3, early stopping with patience 5. Epochs are an
     # upper bound of ours, far above where patience stops.
     "paper": {"epochs": 60, "lr": 1e-4, "device_batch_size": 32, "precision": "bf16", "workers": 8, "patience": 5},
@@ -187,7 +187,7 @@ _DATASETS: dict[str, dict[str, dict[str, Any]]] = {
     "smoke": {"digits": {"samples": 80, "batch_size": 16}, "mm_imdb": {"samples": 100}, "medfuse": {"samples": 200}},
     "tutorial": {
         "digits": {"samples": 1500, "epochs": 8, "batch_size": 64},
-        "mm_imdb": {"samples": 1000, "batch_size": 16, "lr": 2e-3},
+        "mm_imdb": {"samples": 1000, "epochs": 2, "batch_size": 16, "lr": 2e-3},
         "medfuse": {"epochs": 2},
     },
     "study": {"mm_imdb": {"samples": 4000, "batch_size": 16}},
