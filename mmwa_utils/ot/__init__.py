@@ -10,4 +10,5 @@ The convention is `min <P, C> + epsilon KL(P | a b^T)`; see `sinkhorn`.
 from . import reference
 from ._autograd import ConvergenceWarning
 from ._solver import DivergenceResult, SinkhornResult, sinkhorn, sinkhorn_divergence
+from ._unbalanced import UnbalancedResult, sinkhorn_unbalanced
 from .costs import cosine_cost, sqeuclidean_cost

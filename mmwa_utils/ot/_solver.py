@@ -214,8 +214,8 @@ def sinkhorn(
     if not (isinstance(max_iter, int) and max_iter >= 1):
         raise ValueError(f"max_iter must be a whole number of at least 1, found {max_iter}")
     batch, n, m = cost.shape
-    a = _weights("a", a, "mask_x", mask_x, (batch, n), cost)
-    b = _weights("b", b, "mask_y", mask_y, (batch, m), cost)
+    a = normalised("a", a, "mask_x", mask_x, (batch, n), cost)
+    b = normalised("b", b, "mask_y", mask_y, (batch, m), cost)
     problem = Problem(cost.contiguous(), a, b, float(epsilon), float(tol), max_iter)
     solved = solve(problem)
     # Problems that are empty on one side or failed go on without weights: nothing of their cost reaches a gradient.
@@ -291,7 +291,7 @@ def sinkhorn_divergence(
     )
 
 
-def _weights(
+def normalised(
     name: str, weights: Tensor | None, mask_name: str, mask: Tensor | None, shape: tuple[int, int], cost: Tensor
 ) -> Tensor:
     """Checked weights, 0 at padding, each row summing to 1 or, without tokens, to 0."""
