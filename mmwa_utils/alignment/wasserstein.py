@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmwa_utils.alignment.base import Alignment, Layers, PairValues
-from mmwa_utils.ot import cosine_cost, sinkhorn, sinkhorn_divergence, sqeuclidean_cost
+from mmwa_utils.ot import cosine_cost, sinkhorn, sinkhorn_divergence, sinkhorn_unbalanced, sqeuclidean_cost
 from mmwa_utils.types import Tokens
 
 CostName = Literal["cosine", "euclidean", "sqeuclidean"]
@@ -69,6 +69,8 @@ class WassersteinAlignment(Alignment):
             batch that has one (the last is followed by the first), as UNITER and ViLT trained. The loss is then the
             mean over matched minus the mean over mismatched pairs, which collapsed tokens do not lower, and may be
             negative. Where no other sample has a y the two pairs are the same one, and the sample adds exactly 0.
+        reach: how far mass goes, in the unit of the cost, before it is rather left behind: the `rho` of
+            `sinkhorn_unbalanced`, for tokens that have no counterpart. None moves all mass. Not with "divergence".
         layers: see `Alignment`.
         special_tokens: see `Alignment`.
         tol: L1 marginal error at which a sample's problem counts as solved.
@@ -99,6 +101,7 @@ class WassersteinAlignment(Alignment):
         cost: CostName = "cosine",
         value: ValueName = "regularised",
         negatives: bool = False,
+        reach: float | None = None,
         layers: Layers = "last",
         special_tokens: bool = False,
         tol: float = 1e-4,
@@ -111,7 +114,11 @@ class WassersteinAlignment(Alignment):
         if value not in get_args(ValueName):
             raise ValueError(f"value={value!r} is unknown: use {', '.join(get_args(ValueName))}")
         self.epsilon, self.cost, self.value, self.tol, self.max_iter = epsilon, cost, value, tol, max_iter
-        self.negatives = negatives
+        if reach is not None and (not reach > 0 or value == "divergence"):
+            raise ValueError(
+                f"reach must be positive, and goes with 'regularised' or 'transport': got {reach}, {value!r}"
+            )
+        self.negatives, self.reach = negatives, reach
 
     def compare(self, x: Tokens, y: Tokens) -> PairValues:
         """The chosen value of each sample, with `negatives` less that of its mismatched pair."""
@@ -135,7 +142,7 @@ class WassersteinAlignment(Alignment):
         if self.value == "divergence":
             divergence = sinkhorn_divergence(C, token_cost(x, x, self.cost), token_cost(y, y, self.cost), **options)
             return PairValues(divergence.value, divergence.converged)
-        solved = sinkhorn(C, **options)
+        solved = sinkhorn_unbalanced(C, rho=self.reach, **options) if self.reach else sinkhorn(C, **options)
         return PairValues(solved.value if self.value == "regularised" else solved.transport_cost, solved.converged)
 
     def _solve_together(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[PairValues]:
@@ -152,7 +159,7 @@ class WassersteinAlignment(Alignment):
 
     def extra_repr(self) -> str:
         """The settings, for `print`."""
-        settings = ("epsilon", "cost", "value", "negatives", "layers")
+        settings = ("epsilon", "cost", "value", "negatives", "reach", "layers")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in settings)
 
 

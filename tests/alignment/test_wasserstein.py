@@ -234,3 +234,22 @@ def test_negatives_push_mismatched_pairs_apart():
     others = Tokens(step["y"].values.roll(-1, dims=0), y.mask)
     assert aligned(step).loss < aligned({"x": x, "y": y}).loss
     assert aligned({**step, "y": others}).loss > aligned({"x": x, "y": take(y, [1, 2, 0])}).loss
+
+
+def test_reach_leaves_tokens_without_counterpart_behind():
+    """One of three words means what no patch does: kept in the transport, it alone moves the patches."""
+    x = torch.tensor([[[1.0, 0, 0], [0, 1, 0], [-1, -0.2, 0.5]]], requires_grad=True)
+    y = torch.tensor([[[1.0, 0.1, 0], [0.1, 1, 0]]], requires_grad=True)
+    tokens = {"x": Tokens(x, torch.ones(1, 3, dtype=torch.bool)), "y": Tokens(y, torch.ones(1, 2, dtype=torch.bool))}
+    pulled = {}
+    for reach in (None, 1e5, 0.1):
+        result = aligned(tokens, reach=reach, epsilon=0.02)
+        pulled[reach] = torch.autograd.grad(result.loss, x)[0]
+    assert pulled[None][0, 2].norm() > 10 * pulled[0.1][0, 2].norm()
+    torch.testing.assert_close(pulled[1e5], pulled[None], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("options", [{"reach": 0.0}, {"reach": -1.0}, {"reach": 1.0, "value": "divergence"}])
+def test_a_wrong_reach_is_refused(options):
+    with pytest.raises(ValueError, match="reach must be positive"):
+        WassersteinAlignment(**options)
