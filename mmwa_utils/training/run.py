@@ -124,7 +124,7 @@ def make_alignment(config: RunConfig, setting: PaperSetting, *, dim: int) -> Ali
 def load_model(run: Run, data: RunData) -> FusionModel:
     """Return a run's fusion model with its best weights, in evaluation mode."""
     model = make_model(run.config, data)
-    model.load_state_dict(load_file(run.weights))
+    model.load_state_dict({**_frozen(model), **load_file(run.weights)})
     return model.eval()
 
 
@@ -175,7 +175,8 @@ def _write(
 ) -> None:
     """Write the files of a finished run into its partial folder; `outputs` are those of the best weights."""
     model = trainer.accelerator.unwrap_model(trainer.model).fusion
-    weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    frozen = _frozen(model)  # as they were loaded, and so they are loaded again
+    weights = {name: t.cpu().contiguous() for name, t in model.state_dict().items() if name not in frozen}
     save_file(weights, folder / "model.safetensors")
     _history(trainer.state.log_history).to_csv(folder / "history.csv", index=False)
     task, intervals = data.spec.task, {}
@@ -199,6 +200,10 @@ def _write(
         "seconds": round(time.perf_counter() - began, 2),
     }
     write_json(folder / "provenance.json", {**project.provenance(), **details})
+
+
+def _frozen(model: FusionModel) -> dict[str, torch.Tensor]:
+    return {name: parameter.data for name, parameter in model.named_parameters() if not parameter.requires_grad}
 
 
 def _history(log: list[dict[str, float]]) -> pd.DataFrame:
