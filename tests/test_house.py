@@ -14,7 +14,14 @@ import pytest
 from tests.count_lines import PACKAGE, ROOT, by_room, hidden_share
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MOST_CODE = 6500
+ADDED = {
+    "datasets that packages bring": 270,
+    "pretrained encoders, frozen features, one tower from a text encoder": 340,
+    "protocol, equal tries, gate, power, probe, effective rank": 350,
+    "transport of large problems, and inside PyTorch's transforms": 250,
+}
+"""Lines of code that a capability may add to the 6,500 that the package had before it; CONTRIBUTING.md has the rule."""
+MOST_CODE = 6500 + sum(ADDED.values())
 MOST_HIDDEN = 0.15
 HEADING = "## Exceptions to the rule of two"
 
