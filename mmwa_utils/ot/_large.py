@@ -44,22 +44,6 @@ class Kernel:
 
         share(len(self.groups), some, most=1, alone=False)
 
-    def bounds(self) -> tuple[float, float, bool]:
-        """Smallest and largest finite cost, the latter NaN if the cost has a NaN, and whether some are infinite."""
-        found = np.empty((len(self.groups), 3))
-        found[:] = np.inf, -np.inf, 0
-
-        def work(group: int, start: int, stop: int) -> None:
-            C = self.cost[start:stop]
-            low, high = compiled.bounds(C)
-            forbidden = np.isnan(high)
-            low, high = compiled.finite_bounds(C) if forbidden else (low, high)
-            one = found[group]
-            one[:] = min(one[0], low), np.maximum(one[1], high), max(one[2], forbidden)
-
-        self.each(work)
-        return float(found[:, 0].min()), float(found[:, 1].max()), bool(found[:, 2].any())
-
     def fill(self, f: np.ndarray, g: np.ndarray, epsilon: float, number: torch.dtype) -> None:
         """Make the matrix of these potentials in this number type."""
         n, m = self.cost.shape
@@ -164,17 +148,18 @@ def solve(problem: Problem, *found: Tensor) -> tuple[int, float]:
     if len(x) == 0 or len(y) == 0:
         return 0, 0.0
     C = cost[np.ix_(x, y)] if gathered else cost
-    kernel = Kernel(C)
-    low, high, forbidden = kernel.bounds()
+    low, high = compiled.bounds(C)
+    forbidden = np.isnan(high)
+    if forbidden:
+        low, high = compiled.finite_bounds(C)
     if high - low < compiled.FLAT * epsilon and not forbidden:
         return compiled.LEFT, 0.0
     fx, gy, P = (np.empty(len(x)), np.empty(len(y)), np.empty_like(C)) if gathered else (f, g, plan)
     small = C.itemsize == 4 and high - low <= REACH * epsilon and not forbidden
     number = torch.float32 if small else torch.float64
     wide = a[x].astype(np.float64), b[y].astype(np.float64)
-    failed = np.isnan(high)
-    spent, error = (0, np.nan) if failed else iterate(
-        kernel, *wide, epsilon, tol, max_iter, number, low, high, fx, gy, P
+    spent, error = (0, np.nan) if np.isnan(high) else iterate(
+        Kernel(C), *wide, epsilon, tol, max_iter, number, low, high, fx, gy, P
     )  # fmt: skip
     if np.isnan(error):
         f[:], g[:], plan[:] = 0, 0, 0
