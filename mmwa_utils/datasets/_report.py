@@ -18,11 +18,11 @@ EXAMPLES = 5
 class Report:
     """The result of `verify`, which fills it in; `str(report)` is what `mmwa data verify` prints.
 
-    >>> report = Report("digits", Path("data"), layout="bundled")
+    >>> report = Report("memes", Path("data"), layout="jsonl")
     >>> report.count("train", 3, expected=4)
     >>> report.problem("missing file", "img/1.png", fatal=True)
     >>> print(report)
-    digits in data: a release in the layout: bundled
+    memes in data: a release in the layout: jsonl
     <BLANKLINE>
       train  found        3   expected        4   DIFFERS
       ERROR: missing file (1)
@@ -72,7 +72,8 @@ class Report:
     def __str__(self) -> str:
         kind = "a stand-in" if self.standin else "a release"
         found = f"{kind} in the layout: {self.layout}" if self.layout else "no known layout recognised"
-        lines = [f"{self.dataset} in {self.root}: {found}", ""]
+        packaged = bool(self.layout and self.layout.startswith("bundled"))
+        lines = [f"{self.dataset}: {self.layout}" if packaged else f"{self.dataset} in {self.root}: {found}", ""]
         width = max(map(len, self.counts), default=0)
         for what, (number, expected) in self.counts.items():
             verdict = "ok" if number == expected else "DIFFERS"
