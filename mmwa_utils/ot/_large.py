@@ -9,6 +9,7 @@ of ten thousand terms would be off by more than the tolerance.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 
 import numpy as np
 import torch
@@ -77,6 +78,10 @@ class Kernel:
         return float(left.sum() + np.abs(v * w - b).sum())
 
 
+# The loop of `_numba_kernels`, run by Python: it has one sweep to call, and here that is shared by the threads.
+_scale = FunctionType(compiled.scale.py_func.__code__, {**vars(compiled), "_sweep": Kernel.sweep})
+
+
 def iterate(
     kernel: Kernel, a: np.ndarray, b: np.ndarray, epsilon: float, tol: float, max_iter: int, number: torch.dtype,
     low: float, high: float, f: np.ndarray, g: np.ndarray, plan: np.ndarray,
@@ -90,10 +95,10 @@ def iterate(
     while True:
         kernel.fill(f, g, epsilon * 2.0**stage, number)
         u[:], v[:] = a, b
-        goal, sweeps = (
-            (max(tol, 1e-3), min(compiled.STAGE_SWEEPS, max_iter - spent)) if stage else (tol, max_iter - spent)
-        )
-        used, error = _scale(kernel, a, b, u, v, w, goal, sweeps)
+        goal = max(tol, 1e-3) if stage else tol
+        sweeps = min(compiled.STAGE_SWEEPS if stage else max_iter, max_iter - spent)
+        with np.errstate(all="ignore"):  # 0 / 0 in the rows that fill up
+            used, error = _scale(kernel, a, b, u, v, w, goal, sweeps)
         spent += used
         if np.isnan(error):
             return spent, error
@@ -112,27 +117,6 @@ def iterate(
         if stage > 0:
             compiled.centre(f, g, a, b)
             stage -= 1
-
-
-def _scale(
-    kernel: Kernel, a: np.ndarray, b: np.ndarray, u: np.ndarray, v: np.ndarray, w: np.ndarray, tol: float, max_iter: int
-) -> tuple[int, float]:
-    """As `_numba_kernels.scale`."""
-    state, error = compiled.UNRELAXED, np.inf
-    for k in range(1, max_iter + 1):
-        plain = state.finishing or state.omega == 0.0 or k == max_iter
-        error = kernel.sweep(a, b, u, v, w, 0.0 if plain else state.omega)
-        if not np.isfinite(error):
-            return k, np.nan
-        if k == max_iter or (error <= tol and plain):
-            break
-        state = compiled.steer(state, k, error, tol)
-        compiled.relax(b, w, v, 0.0 if state.finishing else state.omega)
-        if k % compiled.STAGE_SWEEPS == 0:
-            with np.errstate(all="ignore"):  # 0 / 0 in the rows that fill up
-                if np.nanmax(np.abs(np.log(np.concatenate((u / a, v / b))))) > compiled.DRIFT:
-                    break
-    return k, error
 
 
 def solve(problem: Problem, *found: Tensor) -> tuple[int, float]:
