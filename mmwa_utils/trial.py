@@ -86,9 +86,10 @@ class Trial:
                 used = [own.alpha if own.name == "wasserstein" else None, own.beta if arm != compare.BASELINE else None]
                 used += [own.rate if own.name == "modality_dropout" else None, config.lr, config.weight_decay]
                 configs = study.arms_and_seeds({arm: config}, given["seeds"])
-                rows.append([fusion, draw.arm_name(arm), *used, *vars(compare.forecast(configs)).values()])
+                out = {True: "yes", False: "no", None: "–"}[study.left_out(chosen, arm)]
+                rows.append([fusion, draw.arm_name(arm), *used, out, *vars(compare.forecast(configs)).values()])
                 self.configs += configs
-        columns = ["fusion", "model", "alpha", "beta", "rate", "learning rate", "weight decay"]
+        columns = ["fusion", "model", "alpha", "beta", "rate", "learning rate", "weight decay", "0 is better"]
         columns += ["runs", "in the store", "seconds for the others"]
         self.show(
             pd.DataFrame(rows, columns=columns), f"{self.title}: selected settings, and what the runs take", digits=4

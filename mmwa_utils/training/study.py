@@ -60,7 +60,8 @@ def choose_settings(
     """Return for each arm of the protocol `base` with the setting that it selects; the test split is not looked at.
 
     The baseline selects its learning rate and weight decay; each other arm takes these and selects what is its own,
-    among as many settings. An arm with a single setting is not trained for it.
+    among as many settings, 0 being one of them; the best that does something is returned, and `left_out` says whether 0
+    would have been better. An arm with a single setting is not trained for it.
 
     Args:
         base: the dataset's run, as `RunConfig.for_profile` gives it.
@@ -76,8 +77,16 @@ def choose_settings(
     start = vary(start, epochs=epochs or plan.epochs or base.epochs)
     chosen = {BASELINE: select(protocol().candidates(start, BASELINE, **fixed))}
     for arm in plan.arms[1:]:
-        chosen[arm] = select(protocol().candidates(chosen[BASELINE], arm, **fixed))
+        tried = protocol().candidates(chosen[BASELINE], arm, **fixed)
+        chosen[arm] = select([config for config in tried if config.trained().alignment == config.alignment] or tried)
     return chosen
+
+
+def left_out(chosen: Mapping[str, RunConfig], arm: str) -> bool | None:
+    """Return whether validation would rather have left an arm out; None where there was nothing to select."""
+    if arm == BASELINE or protocol().plan(chosen[arm]).tries == 1:
+        return None
+    return select([chosen[BASELINE], chosen[arm]]) == chosen[BASELINE]
 
 
 def arms_and_seeds(chosen: Mapping[str, RunConfig], seeds: Sequence[int] | None = None) -> tuple[RunConfig, ...]:

@@ -57,9 +57,20 @@ def test_the_baseline_selects_its_rate_and_the_others_their_own_over_the_papers_
     grid = {(c.alignment.alpha, c.alignment.beta) for c in settings if c.alignment.beta}
     assert grid == {(a, b) for a in PAPER_ALPHAS for b in PAPER_BETAS}
     assert {(c.lr, c.weight_decay) for arm in tried[1:] for c in arm} == {(rates[-1].lr, rates[-1].weight_decay)}
-    assert {len(candidates) for candidates in tried} == {len(rates)}, "no arm looks more often than another"
+    assert {len(candidates) + 1 for candidates in tried[1:]} == {len(rates)}, "with 0, as many as the baseline"
     assert {c.seed for candidates in tried for c in candidates} == {protocol().selection_seed}
     assert list(chosen) == list(protocol().plan(rates[0]).arms)
+
+
+def test_an_arm_is_tested_at_a_setting_that_does_something_and_0_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "select", lambda candidates: candidates[0])  # 0 comes first in each grid
+    chosen = study.choose_settings(RunConfig.for_profile("study", dataset="emoji"), "late")
+    assert all(config.trained().alignment == config.alignment for config in chosen.values())
+    assert [study.left_out(chosen, arm) for arm in chosen] == [None, *[True] * (len(chosen) - 1)]
+    monkeypatch.setattr(study, "select", lambda candidates: candidates[-1])
+    assert study.left_out(chosen, "wasserstein") is False
+    practice = study.choose_settings(RunConfig.for_profile("tutorial", dataset="ur_funny"), "late")
+    assert study.left_out(practice, "wasserstein") is None, "a single setting: nothing was selected"
 
 
 def test_real_data_start_from_the_weights_that_packages_bring(monkeypatch: pytest.MonkeyPatch) -> None:
