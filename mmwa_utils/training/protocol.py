@@ -126,7 +126,7 @@ class Protocol(_Checked):
 
         >>> base = RunConfig.for_profile("tutorial", dataset="emoji", fusion="late")
         >>> [c.alignment.beta for c in protocol().candidates(base, "wasserstein")]
-        [0.0, 0.1, 0.4, 1.0]
+        [0.0, 0.4, 1.0]
         """
         plan, chosen = self.plan(config), self.arms[arm]
         given = {name: value for name, value in fixed.items() if value is not None}
