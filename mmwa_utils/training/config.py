@@ -187,6 +187,7 @@ _DATASETS: dict[str, dict[str, dict[str, Any]]] = {
     "smoke": {"digits": {"samples": 80, "batch_size": 16}, "mm_imdb": {"samples": 100}, "medfuse": {"samples": 200}},
     "tutorial": {
         "digits": {"samples": 1500, "epochs": 8, "batch_size": 64},
+        "hateful_memes": {"epochs": 2},
         "mm_imdb": {"samples": 1000, "epochs": 2, "batch_size": 16, "lr": 2e-3},
         "medfuse": {"epochs": 2},
     },
