@@ -189,7 +189,7 @@ _DATASETS: dict[str, dict[str, dict[str, Any]]] = {
         "digits": {"samples": 1500, "epochs": 8, "batch_size": 64},
         "hateful_memes": {"epochs": 2},
         "mm_imdb": {"samples": 1000, "epochs": 2, "batch_size": 16, "lr": 2e-3},
-        "medfuse": {"epochs": 2},
+        "medfuse": {"epochs": 1},
     },
     "study": {"mm_imdb": {"samples": 4000, "batch_size": 16}},
     "paper": {
