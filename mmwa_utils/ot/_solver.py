@@ -159,6 +159,31 @@ class DivergenceResult:
         return self.xy.converged & self.xx.converged & self.yy.converged
 
 
+def posed(
+    cost: Tensor,
+    epsilon: float,
+    a: Tensor | None,
+    b: Tensor | None,
+    mask_x: Tensor | None,
+    mask_y: Tensor | None,
+    tol: float | None,
+    max_iter: int,
+) -> Problem:
+    """Check the arguments of a solver, and make a problem of them."""
+    _checks.require_batch("cost", cost, "(batch, n, m)")
+    _checks.require_positive("epsilon", epsilon)
+    if cost.dtype not in DEFAULT_TOL:
+        cost = cost.float()
+    tol = DEFAULT_TOL[cost.dtype] if tol is None else tol
+    _checks.require_positive("tol", tol)
+    if not (isinstance(max_iter, int) and max_iter >= 1):
+        raise ValueError(f"max_iter must be a whole number of at least 1, found {max_iter}")
+    batch, n, m = cost.shape
+    a = normalised("a", a, "mask_x", mask_x, (batch, n), cost)
+    b = normalised("b", b, "mask_y", mask_y, (batch, m), cost)
+    return Problem(cost.contiguous(), a, b, float(epsilon), float(tol), max_iter)
+
+
 def sinkhorn(
     cost: Float[Tensor, "batch n m"],
     *,
@@ -205,19 +230,8 @@ def sinkhorn(
         >>> bool(result.converged)
         True
     """
-    _checks.require_batch("cost", cost, "(batch, n, m)")
-    _checks.require_positive("epsilon", epsilon)
-    if cost.dtype not in DEFAULT_TOL:
-        cost = cost.float()
-    tol = DEFAULT_TOL[cost.dtype] if tol is None else tol
-    _checks.require_positive("tol", tol)
-    if not (isinstance(max_iter, int) and max_iter >= 1):
-        raise ValueError(f"max_iter must be a whole number of at least 1, found {max_iter}")
-    batch, n, m = cost.shape
-    a = normalised("a", a, "mask_x", mask_x, (batch, n), cost)
-    b = normalised("b", b, "mask_y", mask_y, (batch, m), cost)
-    problem = Problem(cost.contiguous(), a, b, float(epsilon), float(tol), max_iter)
-    solved = solve(problem)
+    problem = posed(cost, epsilon, a, b, mask_x, mask_y, tol, max_iter)
+    a, b, solved = problem.a, problem.b, solve(problem)
     # Problems that are empty on one side or failed go on without weights: nothing of their cost reaches a gradient.
     unsolved = solved.n_iter == 0
     if not (unsolved.is_cpu and is_plain(unsolved)) or unsolved.any():  # elsewhere, to look is to wait

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from . import _checks, _torch
+from . import _torch
 from ._autograd import ConvergenceWarning, is_recorded
 from ._problem import Problem
-from ._solver import DEFAULT_TOL, SinkhornResult, normalised
+from ._solver import SinkhornResult, posed
 
 
 @dataclass(frozen=True)
@@ -134,17 +134,13 @@ def sinkhorn_unbalanced(
         >>> sinkhorn_unbalanced(cost, epsilon=0.1, rho=1.0).plan.sum(2).round(decimals=2)
         tensor([[0.6800, 0.0000]])
     """
-    _checks.require_batch("cost", cost, "(batch, n, m)")
-    _checks.require_positive("epsilon", epsilon)
     pair = rho if isinstance(rho, tuple) else (rho, rho)
     if len(pair) != 2 or not all(number > 0 for number in pair) or min(pair) == math.inf:
         raise ValueError(f"rho must be one or two numbers above 0, at most one of them infinite, found {rho}")
-    cost = cost if cost.dtype in DEFAULT_TOL else cost.float()
-    tol = DEFAULT_TOL[cost.dtype] if tol is None else tol
-    a = normalised("a", a, "mask_x", mask_x, (cost.shape[0], cost.shape[1]), cost)
-    b = normalised("b", b, "mask_y", mask_y, (cost.shape[0], cost.shape[2]), cost)
+    problem = posed(cost, epsilon, a, b, mask_x, mask_y, tol, max_iter)
+    cost, a, b, epsilon, tol, max_iter = problem
     rates = 1 / pair[0], 1 / pair[1]
-    found = _torch.solve(Problem(cost.detach(), a.detach(), b.detach(), float(epsilon), tol, max_iter), rates)
+    found = _torch.solve(Problem(cost.detach(), a.detach(), b.detach(), epsilon, tol, max_iter), rates)
     missed = ~(found.marginal_error <= tol)
     if cost.is_cpu and missed.any():
         warnings.warn(
@@ -155,4 +151,4 @@ def sinkhorn_unbalanced(
         )
     a, b = (w.masked_fill((found.n_iter == 0)[:, None], 0) for w in (a, b))
     solved = found.f, found.g, found.plan
-    return UnbalancedResult(a, b, cost, float(epsilon), tol, found.n_iter, found.marginal_error, solved, rates)
+    return UnbalancedResult(a, b, cost, epsilon, tol, found.n_iter, found.marginal_error, solved, rates)

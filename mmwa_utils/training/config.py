@@ -138,7 +138,7 @@ class RunConfig(BaseModel):
             ConfigError: an unknown field, or a value of the wrong type or range; names each field.
         """
         own = _DATASETS.get(profile, {}).get(dataset, {})
-        weights = PRETRAINED.get((dataset, overrides.get("fusion", "early")), {})
+        weights = STARTING_WEIGHTS.get((dataset, overrides.get("fusion", "early")), {})
         numbers = {**_PROFILES[profile], **_ENCODERS.get(dataset, {}), **weights, **own}
         try:
             return cls(**{**numbers, **overrides}, dataset=dataset, profile=profile)
@@ -168,7 +168,7 @@ _PROFILES: dict[str, dict[str, Any]] = {
 }
 
 _TOWER, _PICTURES = "minilm-l6", "efficientnet-lite0"
-PRETRAINED: dict[tuple[str, str], dict[str, Any]] = {
+STARTING_WEIGHTS: dict[tuple[str, str], dict[str, Any]] = {
     ("emoji", "early"): {"pretrained": {"tower": _TOWER, "image": _PICTURES}, "freeze_encoders": True},
     ("emoji", "late"): {"pretrained": {"text": _TOWER, "image": _PICTURES}, "freeze_encoders": True},
     ("watch", "early"): {"pretrained": {"tower": _TOWER}},

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmwa_utils.parameters import Profile
 from mmwa_utils.training.comparison import ARMS, FUSIONS, grid, select
-from mmwa_utils.training.config import PRETRAINED, ConfigError, DatasetName, RunConfig, vary
+from mmwa_utils.training.config import STARTING_WEIGHTS, ConfigError, DatasetName, RunConfig, vary
 from mmwa_utils.training.protocol import BASELINE, protocol
 
 PAPER_ALPHAS = (0.1, 0.2, 1.0, 5.0)
@@ -66,11 +66,11 @@ def choose_settings(
     Args:
         base: the dataset's run, as `RunConfig.for_profile` gives it.
         fusion: "early" or "late".
-        pretrained: as in `RunConfig`, tuned and not frozen; None is what `PRETRAINED` has.
+        pretrained: as in `RunConfig`, tuned and not frozen; None is what `STARTING_WEIGHTS` has.
         epochs: epochs at most; None is what the protocol or `base` has.
         fixed: `lr`, `weight_decay`, `alpha`, `beta` or `rate` that is not to be selected.
     """
-    own = PRETRAINED.get((base.dataset, fusion), {}) if pretrained is None else {"pretrained": pretrained}
+    own = STARTING_WEIGHTS.get((base.dataset, fusion), {}) if pretrained is None else {"pretrained": pretrained}
     blank = {"pretrained": None, "freeze_encoders": False}
     start = vary(base, fusion=fusion, seed=protocol().selection_seed, **{**blank, **own})
     plan = protocol().plan(start)

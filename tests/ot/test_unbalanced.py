@@ -132,3 +132,10 @@ def test_padding_and_neighbours_change_nothing(clouds):
 def test_a_wrong_price_is_refused(clouds, rho):
     with pytest.raises(ValueError, match="rho must be one or two numbers above 0, at most one of them infinite"):
         sinkhorn_unbalanced(clouds(1, 2, 3), epsilon=0.1, rho=rho)
+
+
+@pytest.mark.parametrize(("name", "value"), [("tol", 0.0), ("max_iter", 0), ("epsilon", -1.0), ("rho", 0.0)])
+def test_a_number_out_of_range_is_refused_by_name(name: str, value: float) -> None:
+    numbers = {"epsilon": 0.1, "rho": 1.0} | {name: value}
+    with pytest.raises(ValueError, match=name):
+        sinkhorn_unbalanced(torch.rand(1, 2, 3), **numbers)
